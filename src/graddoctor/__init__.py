@@ -1,0 +1,1 @@
+"""graddoctor: finds out why a neural network does not train, and shows what cures it."""
