@@ -19,7 +19,7 @@ class Recipe:
     Parameters
     ----------
     model
-        ``() -> nn.Module``: builds a new network at every call. A parameter named ``seed`` receives the seed of the run.
+        ``() -> nn.Module``: builds a new network at every call. A parameter named ``seed`` is given the run's.
     loss
         ``(model, batch) -> tensor``: a scalar that depends on the model's parameters.
     batches
