@@ -1,0 +1,400 @@
+"""The one training loop: check, fix and lab train through it and nothing else does."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from graddoctor.errors import RecipeError
+from graddoctor.randomness import generators_of, kept_generators, kept_random_state, seed_everything
+from graddoctor.recipe import Recipe
+
+NON_FINITE_PATIENCE = 20
+"""So many non-finite losses end a run: weights that are NaN stay NaN."""
+
+_LOOK_EVERY = 16  # losses are read off the device in blocks, so that a step never waits for the host
+_COUNT_LIMIT = 200_000
+
+
+class Observer:
+    """What may look on while a recipe is trained; every method does nothing unless overridden."""
+
+    def built(self, model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
+        """Model and optimizer exist; `steps` will be run."""
+
+    def before_step(self, step: int, model: nn.Module, batch: Any) -> None:
+        """About to run forward on `batch`, the first micro-batch of the step."""
+
+    def after_backward(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Gradients are complete and not yet clipped."""
+
+    def before_update(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Gradients are clipped, the optimizer has not stepped."""
+
+    def after_step(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """The weights have moved, the scheduler has not stepped."""
+
+    def losses(self, first: int, values: Sequence[float]) -> None:
+        """A block of losses was read, beginning with that of step `first`."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What training a recipe gave.
+
+    Attributes
+    ----------
+    losses
+        One training loss per step that was run, float64; not finite where it was not.
+    total_steps
+        Steps that the recipe asks for in full.
+    steps_per_epoch
+        Optimizer steps in one pass over the batches.
+    evaluation
+        ``recipe.evaluate(model)`` at the end, or ``None``.
+    ended
+        ``"complete"``, ``"non-finite"`` (losses stayed non-finite), ``"deadline"`` or ``"interrupted"``.
+    """
+
+    losses: NDArray[np.float64]
+    total_steps: int
+    steps_per_epoch: int
+    evaluation: float | None
+    seconds: float
+    ended: str
+    model: nn.Module = field(repr=False)
+
+    @property
+    def steps(self) -> int:
+        """Steps that were run."""
+        return len(self.losses)
+
+    @property
+    def first_nonfinite(self) -> int | None:
+        """The first step whose loss was not finite."""
+        bad = np.flatnonzero(~np.isfinite(self.losses))
+        return int(bad[0]) if len(bad) else None
+
+
+def build_model(recipe: Recipe) -> nn.Module:
+    """Build the recipe's network for its seed, in training mode, on its device.
+
+    Raises
+    ------
+    RecipeError
+        What was built is no network, or has nothing to train.
+    """
+    takes_seed = _takes(recipe.model, "seed")
+    model = recipe.model(seed=recipe.seed) if takes_seed else recipe.model()
+    if not isinstance(model, nn.Module):
+        msg = f"model must build a torch.nn.Module; it returned {type(model).__name__}"
+        raise RecipeError(msg)
+    if not any(p.requires_grad for p in model.parameters()):
+        count = sum(1 for _ in model.parameters())
+        msg = f"none of the network's {count} parameters requires a gradient: set requires_grad on some"
+        raise RecipeError(msg)
+    return model.to(recipe.device).train()
+
+
+def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+    """Build the recipe's optimizer and see that it holds parameters of this very network."""
+    optimizer = recipe.optimizer(model)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        msg = f"optimizer must return a torch.optim.Optimizer; it returned {type(optimizer).__name__}"
+        raise RecipeError(msg)
+    mine = {id(p) for p in model.parameters()}
+    if not any(id(p) in mine for group in optimizer.param_groups for p in group["params"]):
+        msg = (
+            "the optimizer holds no parameter of the network it was given: build it from the argument, "
+            "as in  optimizer=lambda model: torch.optim.SGD(model.parameters(), lr=0.1)"
+        )
+        raise RecipeError(msg)
+    return optimizer
+
+
+def place(batch: Any, device: str | torch.device) -> Any:
+    """Move every tensor of a batch to the device; tuples, lists, dicts and dataclasses keep their type."""
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, dict):
+        return type(batch)({k: place(v, device) for k, v in batch.items()})
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(place(v, device) for v in batch))
+    if isinstance(batch, (tuple, list)):
+        return type(batch)(place(v, device) for v in batch)
+    if is_dataclass(batch) and not isinstance(batch, type):
+        return replace(batch, **{f.name: place(getattr(batch, f.name), device) for f in fields(batch) if f.init})
+    return batch
+
+
+class BatchSource:
+    """The batches of one run: called for once, iterated anew each epoch, asked for again where an epoch uses them up."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._source = self._ask()
+
+    def _ask(self) -> Iterable[Any]:
+        batches = self._recipe.batches
+        source = batches() if callable(batches) else batches
+        if not isinstance(source, Iterable):
+            msg = f"batches must give an iterable of batches; it gave {type(source).__name__}"
+            raise RecipeError(msg)
+        if isinstance(source, Iterator) and not callable(batches):
+            msg = (
+                f"batches is a {type(source).__name__} object that is used up after one pass: "
+                "give a function that makes it, as in  batches=lambda: make_batches()"
+            )
+            raise RecipeError(msg)
+        return source
+
+    def generators(self) -> list[torch.Generator]:
+        """Random generators that the loader draws its order from."""
+        return generators_of(self._source)
+
+    def epoch(self, number: int) -> Iterator[Any]:
+        """Batches of one epoch, on the recipe's device."""
+        if number and isinstance(self._source, Iterator):
+            self._source = self._ask()
+        return (place(batch, self._recipe.device) for batch in self._source)
+
+    def count(self, limit: int = _COUNT_LIMIT) -> int:
+        """Batches in an epoch; counted by iterating where the source has no length."""
+        try:
+            return len(self._source)  # type: ignore[arg-type]
+        except TypeError:
+            pass
+        with kept_random_state(), kept_generators(self.generators()):
+            number = sum(1 for _ in itertools.islice(iter(self._source), limit))
+        if isinstance(self._source, Iterator):
+            self._source = self._ask()
+        return number
+
+    def first(self, number: int) -> list[Any]:
+        """Up to `number` batches, read without disturbing the order of a later run."""
+        with kept_random_state(), kept_generators(self.generators()):
+            batches = list(itertools.islice(self.epoch(0), number))
+        if isinstance(self._source, Iterator):
+            self._source = self._ask()
+        return batches
+
+
+def train(
+    recipe: Recipe,
+    *,
+    steps: int | None = None,
+    observer: Observer | None = None,
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    deadline: float = math.inf,
+) -> Outcome:
+    """Train a recipe from the start; deterministic for its seed, and the caller's random state stays as it was.
+
+    Parameters
+    ----------
+    steps
+        Stop after so many steps. The learning-rate schedule is then run through faster, so that a short run sees the
+        whole of it.
+    around
+        A context that is entered for the run, for experiments that must reach into the backward pass.
+    deadline
+        ``time.monotonic()`` at which the run stops wherever it is; the outcome says so.
+    """
+    with kept_random_state():
+        seed_everything(recipe.seed)
+        source = BatchSource(recipe)
+        with kept_generators(source.generators()):
+            return _Run(recipe, source, steps, observer or Observer(), deadline).run(around)
+
+
+class _Run:
+    def __init__(
+        self, recipe: Recipe, source: BatchSource, steps: int | None, observer: Observer, deadline: float
+    ) -> None:
+        self.recipe, self.source, self.observer, self.deadline = recipe, source, observer, deadline
+        self.batches = source.count()
+        if not self.batches:
+            msg = "batches gave no batch at all: an epoch must have at least one"
+            raise RecipeError(msg)
+        self.accumulate = max(1, recipe.accumulate)
+        self.per_epoch = math.ceil(self.batches / self.accumulate)
+        self.total = self.per_epoch * recipe.epochs
+        self.steps = max(1, min(steps or self.total, self.total))
+        self.model = build_model(recipe)
+        self.optimizer = build_optimizer(recipe, self.model)
+        self.scheduler = _build_scheduler(recipe, self.optimizer, self.total)
+        self.turns = 0  # how often the scheduler was stepped
+        self.pending: list[torch.Tensor] = []
+        self.values: list[float] = []
+
+    def run(self, around: Callable[[], AbstractContextManager[Any]]) -> Outcome:
+        self.observer.built(self.model, self.optimizer, self.steps)
+        seed_everything(self.recipe.seed + 1)
+        started, ended = time.perf_counter(), "complete"
+        with around():
+            for step, micro in enumerate(itertools.islice(self._groups(), self.steps)):
+                self._step(step, micro)
+                if step % _LOOK_EVERY == _LOOK_EVERY - 1:
+                    self._read_losses()
+                    if self._hopeless():
+                        ended = "non-finite"
+                        break
+                    if time.monotonic() > self.deadline:
+                        ended = "deadline"
+                        break
+        self._read_losses()
+        seconds = time.perf_counter() - started
+        return Outcome(
+            losses=np.asarray(self.values, dtype=np.float64),
+            total_steps=self.total,
+            steps_per_epoch=self.per_epoch,
+            evaluation=evaluate(self.recipe, self.model),
+            seconds=seconds,
+            ended=ended,
+            model=self.model,
+        )
+
+    def _groups(self) -> Iterator[list[Any]]:
+        """Micro-batches of one step after another, over all epochs."""
+        for epoch in range(self.recipe.epochs):
+            batches = self.source.epoch(epoch)
+            empty = True
+            while group := list(itertools.islice(batches, self.accumulate)):
+                empty = False
+                yield group
+            if empty and epoch:
+                msg = (
+                    f"batches gave nothing in epoch {epoch + 1}: it is used up after one pass; "
+                    "return a list or a DataLoader, or make a new generator at every call"
+                )
+                raise RecipeError(msg)
+
+    def _step(self, step: int, micro: list[Any]) -> None:
+        recipe, observer = self.recipe, self.observer
+        observer.before_step(step, self.model, micro[0])
+        self.optimizer.zero_grad(set_to_none=True)
+        total: torch.Tensor | None = None
+        for batch in micro:
+            loss = loss_of(recipe, self.model, batch)
+            if step == 0:
+                check_loss(loss)
+            (loss / len(micro) if len(micro) > 1 else loss).backward()  # type: ignore[no-untyped-call]
+            part = loss.detach() / len(micro)
+            total = part if total is None else total + part
+        observer.after_backward(step, self.model, self.optimizer)
+        if recipe.clip:
+            recipe.clip([p for p in self.model.parameters() if p.grad is not None])
+        observer.before_update(step, self.model, self.optimizer)
+        self.optimizer.step()
+        observer.after_step(step, self.model, self.optimizer)
+        assert total is not None  # noqa: S101 - a group is never empty
+        self.pending.append(total)
+        self._turn_scheduler(step + 1, total)
+
+    def _turn_scheduler(self, done: int, loss: torch.Tensor) -> None:
+        """Step the scheduler as often as a full run would have by this share of the run."""
+        if self.scheduler is None:
+            return
+        equivalent = done * self.total / self.steps
+        due = math.floor(equivalent + 1e-9)
+        if self.recipe.scheduler_every == "epoch":
+            due = math.floor(equivalent / self.per_epoch + 1e-9)
+        for _ in range(due - self.turns):
+            if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+                self.scheduler.step(float(loss))
+            else:
+                self.scheduler.step()
+        self.turns = max(self.turns, due)
+
+    def _read_losses(self) -> None:
+        if not self.pending:
+            return
+        block = torch.stack([loss.double() for loss in self.pending]).tolist()
+        self.observer.losses(len(self.values), block)
+        self.values += block
+        self.pending = []
+
+    def _hopeless(self) -> bool:
+        tail = self.values[-NON_FINITE_PATIENCE:]
+        return len(tail) == NON_FINITE_PATIENCE and not any(map(math.isfinite, tail))
+
+
+def loss_of(recipe: Recipe, model: nn.Module, batch: Any) -> torch.Tensor:
+    """Compute the recipe's loss on a batch, under its autocast."""
+    if recipe.precision is None:
+        return recipe.loss(model, batch)
+    with torch.autocast(torch.device(recipe.device).type, dtype=recipe.precision):
+        return recipe.loss(model, batch)
+
+
+def check_loss(loss: Any) -> None:
+    """Refuse a loss that cannot be trained on.
+
+    Raises
+    ------
+    RecipeError
+        It is no tensor, has more than one element, or depends on no trainable parameter.
+    """
+    if not isinstance(loss, torch.Tensor):
+        msg = f"loss must return a tensor; it returned {type(loss).__name__}"
+        raise RecipeError(msg)
+    if loss.numel() != 1:
+        msg = f"loss must return a scalar; it returned shape {tuple(loss.shape)}: take the mean or the sum"
+        raise RecipeError(msg)
+    if not loss.requires_grad:
+        msg = (
+            "the loss depends on no trainable parameter: look for .detach(), .item(), torch.no_grad() or argmax "
+            "between the network and the loss"
+        )
+        raise RecipeError(msg)
+
+
+def evaluate(recipe: Recipe, model: nn.Module) -> float | None:
+    """Take the recipe's metric of a trained network, in eval mode, without touching random state."""
+    if recipe.evaluate is None:
+        return None
+    was = model.training
+    model.eval()
+    try:
+        with kept_random_state(), torch.no_grad():
+            value = float(recipe.evaluate(model))
+    except (TypeError, ValueError) as error:
+        msg = f"evaluate must return a number: {error}"
+        raise RecipeError(msg) from error
+    finally:
+        model.train(was)
+    return value
+
+
+def _takes(function: Callable[..., Any], name: str) -> bool:
+    try:
+        return name in inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def _build_scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer, total: int) -> Any:
+    if recipe.scheduler is None:
+        return None
+    try:
+        required = [
+            p
+            for p in inspect.signature(recipe.scheduler).parameters.values()
+            if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+    except (TypeError, ValueError):
+        required = []
+    if len(required) > 1:
+        turns = recipe.epochs if recipe.scheduler_every == "epoch" else total
+        return recipe.scheduler(optimizer, turns)
+    return recipe.scheduler(optimizer)
