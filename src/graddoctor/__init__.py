@@ -1,1 +1,89 @@
 """graddoctor: finds out why a neural network does not train, and shows what cures it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from graddoctor import testing
+    from graddoctor.check import Checkup, check
+    from graddoctor.errors import GraddoctorError
+    from graddoctor.observe.budget import Budget
+    from graddoctor.observe.probe import Probe, probe
+    from graddoctor.recipe import Recipe, load_recipe
+    from graddoctor.recording import Recording, Stage
+    from graddoctor.terms import Blame, Cause, Condition, Finding, Severity, Trial
+    from graddoctor.train import Outcome, train
+    from graddoctor.watch import Watch, watch
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    name: home
+    for home, names in {
+        "graddoctor.check": ("Checkup", "check"),
+        "graddoctor.errors": ("GraddoctorError",),
+        "graddoctor.observe.budget": ("Budget",),
+        "graddoctor.observe.probe": ("Probe", "probe"),
+        "graddoctor.recipe": ("Recipe", "load_recipe"),
+        "graddoctor.recording": ("Recording", "Stage"),
+        "graddoctor.terms": ("Blame", "Cause", "Condition", "Finding", "Severity", "Trial"),
+        "graddoctor.train": ("Outcome", "train"),
+        "graddoctor.watch": ("Watch", "watch"),
+    }.items()
+    for name in names
+}
+
+__all__ = [
+    "Blame",
+    "Budget",
+    "Cause",
+    "Checkup",
+    "Condition",
+    "Finding",
+    "GraddoctorError",
+    "Outcome",
+    "Probe",
+    "Recipe",
+    "Recording",
+    "Severity",
+    "Stage",
+    "Trial",
+    "Watch",
+    "__version__",
+    "check",
+    "load_recipe",
+    "probe",
+    "testing",
+    "train",
+    "watch",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: torch takes seconds, ``graddoctor --help`` must not."""
+    if name == "testing":
+        return importlib.import_module("graddoctor.testing")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'graddoctor' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
+
+
+class _Package(ModuleType):
+    """Keeps ``graddoctor.check`` the function: importing the file of that name would put the module in its place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

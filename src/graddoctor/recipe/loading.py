@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import hashlib
 import importlib
@@ -19,7 +18,7 @@ from typing import Any
 
 import cloudpickle
 
-from graddoctor.errors import RecipeError
+from graddoctor.errors import RecipeError, nearest
 from graddoctor.recipe.definition import Recipe
 from graddoctor.tracebacks import locate, shorten
 
@@ -37,7 +36,8 @@ def load_recipe(target: str, arguments: Sequence[str] = ()) -> Recipe:
     target
         ``"file.py"``, ``"file.py:name"`` or ``"package.module:name"``; the name is a :class:`Recipe` or a function
         without required arguments that returns one. Without a name the file must leave no doubt: a variable ``recipe``,
-        or else a single recipe, or else a single function annotated ``-> Recipe``.
+        or else a single recipe, or else a single function annotated ``-> Recipe``. A recipe without a name of its own
+        is called after its target.
     arguments
         What the code finds in ``sys.argv[1:]``.
 
@@ -50,7 +50,8 @@ def load_recipe(target: str, arguments: Sequence[str] = ()) -> Recipe:
     with importable(target), _argv(place, arguments):
         module = _run_file(Path(place)) if _is_file(place) else _import_module(place)
         found = _named(module, name, place) if name else _only_recipe(module, place)
-        return _as_recipe(found, f"{place}:{name}" if name else place)
+        recipe = _as_recipe(found, f"{place}:{name}" if name else place)
+    return recipe if recipe.name else recipe.with_(name=f"{Path(place).name}:{name}" if name else Path(place).name)
 
 
 @contextlib.contextmanager
@@ -124,7 +125,7 @@ def _run_file(path: Path) -> ModuleType:
 def _compile(path: Path) -> Any:
     shown = shorten(path)
     if not path.exists():
-        raise RecipeError(f"no file {shown}: {_nearest(path.name, _python_files(path.parent), 'give a Python file')}")
+        raise RecipeError(f"no file {shown}: {nearest(path.name, _python_files(path.parent), 'give a Python file')}")
     if path.suffix != ".py" or not path.is_file():
         raise RecipeError(f"expected a Python file such as train.py, got {shown}")
     try:
@@ -159,7 +160,7 @@ def _named(module: ModuleType, name: str, place: str) -> Any:
     for part in name.split("."):
         if not hasattr(found, part):
             names = [key for key in vars(found) if not key.startswith("_")] if hasattr(found, "__dict__") else []
-            raise RecipeError(f"{place} has no {name!r}: {_nearest(part, names, 'define a Recipe of that name')}")
+            raise RecipeError(f"{place} has no {name!r}: {nearest(part, names, 'define a Recipe of that name')}")
         found = getattr(found, part)
     return found
 
@@ -219,11 +220,6 @@ def _kind(value: Any) -> str:
 
 def _python_files(folder: Path) -> list[str]:
     return [path.name for path in folder.glob("*.py")] if folder.is_dir() else []
-
-
-def _nearest(wanted: str, known: Sequence[str], otherwise: str) -> str:
-    near = difflib.get_close_matches(wanted, known, n=3)
-    return f"did you mean {' or '.join(near)}?" if near else otherwise
 
 
 @contextlib.contextmanager
