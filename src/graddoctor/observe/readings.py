@@ -104,3 +104,34 @@ class InputReading:
     absmax: float
     feature_std: tuple[float, float]
     nonfinite: int
+
+
+@dataclass(frozen=True)
+class OperationReading:
+    """One node of the autograd graph, in the order of the forward pass.
+
+    ``kind`` is a short word such as ``"linear"``, ``"relu"``, ``"view"``. ``arriving`` is the norm of the gradient that
+    reaches the output, ``leaving`` of that which goes on to the first input that data flows through, ``gain`` the
+    decades between them (``nan`` where either is zero, not finite, or was not seen).
+    """
+
+    name: str
+    kind: str
+    module: str
+    shape: tuple[int, ...]
+    gain: float
+    arriving: float
+    leaving: float
+    order: int = 0
+
+
+@dataclass(frozen=True)
+class OutputReading:
+    """What the model returned, if it is one tensor: its shape, and the operation and module that made it.
+
+    ``kind`` looks through views, squeezes and casts: a ``softmax(...).squeeze(1)`` reads ``"softmax"``.
+    """
+
+    shape: tuple[int, ...]
+    kind: str
+    module: str
