@@ -37,7 +37,7 @@ class MissingExtraError(GraddoctorError):
 
 
 def nearest(wanted: str, known: Iterable[str], otherwise: str = "") -> str:
-    """Return ``"did you mean …?"`` with the known names next to a misspelt one, or else other advice, or all of them."""
+    """Return ``"did you mean …?"`` with the names next to a misspelt one, or else other advice, or all names."""
     names = list(known)
     near = difflib.get_close_matches(wanted, names, n=3)
     return f"did you mean {' or '.join(near)}?" if near else otherwise or f"known are {', '.join(names)}"
