@@ -1,0 +1,194 @@
+"""How faces say things: the same words and the same rounding in the terminal, on the page and in Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from graddoctor.diagnose.terms import Blame, Cause, Condition, Finding, Severity, Trial
+from graddoctor.show.report import Coverage, LossCurve, Row, Waterfall
+
+_TITLES = {
+    Condition.VANISHING: "Vanishing gradient",
+    Condition.EXPLODING: "Exploding gradient",
+    Condition.RECURRENT_VANISHING: "Gradient vanishing through time",
+    Condition.RECURRENT_EXPLODING: "Gradient exploding through time",
+    Condition.NON_FINITE: "Non-finite numbers",
+    Condition.UNSCALED_INPUT: "Unscaled input",
+}
+
+VERDICTS = {
+    "healthy": "Nothing stands in the way of this training.",
+    "sick": "Something stands in the way of this training.",
+    "inconclusive": "It does not learn, and no cause was confirmed.",
+}
+
+
+def title(term: Condition | Cause) -> str:
+    """Name a condition or a cause as a heading: ``"Learning rate too high"``."""
+    known = _TITLES.get(term) if isinstance(term, Condition) else None
+    return known or spaced(term.value).capitalize()
+
+
+def spaced(name: str) -> str:
+    """Turn an identifier into words: ``"decades_lost"`` into ``"decades lost"``."""
+    return name.replace("_", " ")
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """Decades with their sign: ``"-0.85"``, ``"+0.20"``; a dash where there is no number."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    text = f"{value:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text
+
+
+def figure(value: float) -> str:
+    """Any number in at most four digits: ``"0.0312"``, ``"2.302"``, ``"1.2e-09"``, ``"NaN"``."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "infinite" if value > 0 else "-infinite"
+    if float(value).is_integer() and abs(value) < 1e6:  # noqa: PLR2004 - longer ones read better as powers of ten
+        return f"{int(value)}"
+    return f"{value:.4g}"
+
+
+def percent(share: float | None) -> str:
+    """A share as a percentage; empty where there is none."""
+    return "" if share is None or not math.isfinite(share) else f"{100 * share:.0f} %"
+
+
+def shorten(name: str, width: int) -> str:
+    """Cut the middle out of a long name: both ends of a module path tell more than its middle."""
+    if len(name) <= width:
+        return name
+    keep = max(width - 3, 2)
+    return f"{name[: keep // 3]}...{name[len(name) - (keep - keep // 3) :]}"
+
+
+def fitted(names: Sequence[str], width: int) -> list[str]:
+    """Make names fit one column: first drop the path that all of them share, then the middle of what is still long."""
+    if max(map(len, names), default=0) > width:
+        paths = [name.split(".") for name in names if "." in name]
+        shared = 0
+        while len(paths) > 1 and all(len(path) > shared + 1 and path[shared] == paths[0][shared] for path in paths):
+            shared += 1
+        prefix = ".".join(paths[0][:shared]) + "." if shared else ""
+        names = [name.removeprefix(prefix) for name in names]
+    return [shorten(name, width) for name in names]
+
+
+def listing(names: Sequence[str], limit: int = 4) -> str:
+    """Name the first few and count the rest: ``"a, b, c and 9 more"``."""
+    if len(names) <= limit + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:limit])} and {len(names) - limit} more"
+
+
+def number(count: int, noun: str) -> str:
+    """Count things: ``"1 experiment"``, ``"7 experiments"``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def numbers(figures: Mapping[str, float]) -> str:
+    """Figures of a finding in one line."""
+    return ", ".join(f"{spaced(name)} {figure(value)}" for name, value in figures.items())
+
+
+def confirmation(finding: Finding) -> str:
+    """Say whether an experiment stands behind a finding; a note needs none."""
+    if finding.confirmed:
+        return "confirmed by experiment"
+    return "" if finding.severity is Severity.NOTE else "not confirmed by experiment"
+
+
+def consequences(finding: Finding) -> str:
+    """Say what a finding takes along when it goes; empty when nothing."""
+    if not finding.consequences:
+        return ""
+    return f"Goes away with it: {', '.join(title(one).lower() for one in finding.consequences)}."
+
+
+def cause(blame: Blame) -> str:
+    """Head one cause: ``"Activation, 91 %"``."""
+    share = percent(blame.share)
+    return f"{title(blame.kind)}, {share}" if share else title(blame.kind)
+
+
+def trial(one: Trial) -> str:
+    """One experiment in one line."""
+    outcome = "helped" if one.helped else "did not help"
+    gained = f", {signed(100 * one.gain, 0)} points of progress" if math.isfinite(one.gain) else ""
+    return f"{one.name}: {outcome}{gained} in {number(one.steps, 'step')}"
+
+
+def coverage(seen: Coverage) -> str:
+    """Say how much of the training was looked at, and what that cost."""
+    share = f" of {seen.steps_total:,}" if seen.steps_total is not None else ""
+    tried = number(seen.experiments, "experiment") if seen.experimented else "experiments switched off"
+    parts = [f"{seen.steps_seen:,}{share} steps seen", tried, f"{seen.seconds:.1f} s"]
+    if seen.aborted:
+        parts.append(f"ended early by {seen.reason}" if seen.reason else "ended early")
+    return ", ".join(parts)
+
+
+def budget(waterfall: Waterfall) -> str:
+    """Tell a budget in a sentence or two: how much, who took it, where it ends, what is left of the signal."""
+    sentences = [_toll(waterfall)]
+    if waterfall.cut is not None:
+        sentences.append(cut(waterfall))
+    if waterfall.signal_total is not None:
+        change = "shrink" if waterfall.signal_total < 0 else "grow"
+        amount = abs(waterfall.signal_total)
+        sentences.append(f"On the way forward the differences between samples {change} by {amount:.1f} decades.")
+    elif waterfall.signal_reason:
+        sentences.append(f"The forward signal was not measured: {waterfall.signal_reason}.")
+    return " ".join(sentences)
+
+
+def _toll(waterfall: Waterfall) -> str:
+    way, amount = "From the loss back to the first layer", abs(waterfall.total)
+    if amount < _LITTLE:
+        return f"{way} the gradient keeps its size ({signed(waterfall.total, 1)} decades)."
+    lost = waterfall.total < 0
+    told = f"{way} {amount:.1f} decades of gradient are {'lost' if lost else 'gained'}"
+    takers = [
+        (kind, took) for kind, took in by_size(waterfall.by_kind.items()) if (took < 0) == lost and abs(took) > _FEW
+    ]
+    return f"{told}: {', '.join(f'{kind} {abs(took):.1f}' for kind, took in takers[:3])}." if takers else f"{told}."
+
+
+def cut(waterfall: Waterfall) -> str:
+    """Say which row ends the chain, and how."""
+    ending = "is not finite from there on" if waterfall.cut_kind == "nonfinite" else "is exactly zero from there on"
+    return f"The chain ends at {waterfall.cut}: the gradient {ending}; the total covers the finite rows."
+
+
+def row_value(row: Row, waterfall: Waterfall) -> str:
+    """Decades of a row, or how it ends the chain."""
+    if row.decades is not None:
+        return signed(row.decades)
+    return ("NaN" if waterfall.cut_kind == "nonfinite" else "zero") if row.name == waterfall.cut else "-"
+
+
+def loss(curve: LossCurve) -> str:
+    """Tell a loss curve in a sentence."""
+    finite = [value for value in curve.smoothed or curve.values if value is not None]
+    if not finite:
+        return "The loss was never finite."
+    sentence = f"The loss went from {figure(finite[0])} to {figure(finite[-1])} in {number(len(curve.steps), 'step')}"
+    if curve.baseline is not None:
+        sentence += f"; predicting the same for every sample gives {figure(curve.baseline)}"
+    if curve.first_nonfinite is not None:
+        sentence += f"; it is not finite from step {curve.first_nonfinite} on"
+    return f"{sentence}."
+
+
+def by_size(pairs: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
+    """Sort by magnitude, largest first."""
+    return sorted(pairs, key=lambda pair: -abs(pair[1]))
+
+
+_LITTLE = 0.5  # decades that a sound net gains or loses as well
+_FEW = 0.05  # decades that would be shown as 0.0 or 0.1: no share worth naming
