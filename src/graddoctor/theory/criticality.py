@@ -94,7 +94,7 @@ def gain(activation: str | Activation | Callable[..., object]) -> CriticalInit:
 
     Examples
     --------
-    >>> gain("relu").weight_std ** 2
+    >>> round(gain("relu").weight_std ** 2, 6)
     2.0
     >>> round(gain("tanh").weight_std, 4)
     1.1225
@@ -152,7 +152,7 @@ def _on_critical_line(phi: Activation) -> CriticalInit | None:
 def _fallback(phi: Activation) -> CriticalInit:
     if _is_bounded(phi):
         weight_std = 1 / float(np.abs(phi.slope(_GRID)).max())
-        chosen = "the steepest slope is made 1 (as Glorot and Bengio 2010 do for the sigmoid)"
+        chosen = "1/max φ', so that the steepest slope times the weights is 1"
     elif np.isfinite(moments(phi, _FAR).slope_square):
         weight_std, chosen = _critical_std(phi, _FAR), "1/E[φ'²] far from the origin, where it is nearly scale-free"
     else:
