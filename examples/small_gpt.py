@@ -1,8 +1,8 @@
 """Sound and sick on purpose: a small GPT that learns the first lines of Python's own help on classes by heart.
 
 ``recipe`` is sound: normalization before every branch, weights of 0.02 as GPT-2 has them. ``sick`` draws all weights
-with standard deviation one: the logits start out in the hundreds, every softmax sits in a corner where it has no slope,
-and the loss spends the training on coming down from where the initialization put it. Look at either:
+with standard deviation one: every softmax sits in a corner where it has no slope, the first loss is four times that of
+guessing, and the training is spent on coming down from where the initialization put it. Look at either:
 
     graddoctor check examples/small_gpt.py
     graddoctor check examples/small_gpt.py:sick

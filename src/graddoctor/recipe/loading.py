@@ -82,7 +82,7 @@ def _split(target: str) -> tuple[str, str]:
 
 
 def _is_file(place: str) -> bool:
-    return place.endswith(".py") or "/" in place or "\\" in place or Path(place).exists()
+    return place.endswith(".py") or "/" in place or "\\" in place or (place != "" and Path(place).exists())
 
 
 @contextlib.contextmanager
