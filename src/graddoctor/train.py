@@ -95,7 +95,7 @@ def build_model(recipe: Recipe) -> nn.Module:
     RecipeError
         What was built is no network, or has nothing to train.
     """
-    takes_seed = _takes(recipe.model, "seed")
+    takes_seed = takes(recipe.model, "seed")
     model = recipe.model(seed=recipe.seed) if takes_seed else recipe.model()
     if not isinstance(model, nn.Module):
         msg = f"model must build a torch.nn.Module; it returned {type(model).__name__}"
@@ -376,7 +376,7 @@ def evaluate(recipe: Recipe, model: nn.Module) -> float | None:
     return value
 
 
-def _takes(function: Callable[..., Any], name: str) -> bool:
+def takes(function: Callable[..., Any], name: str) -> bool:
     try:
         return name in inspect.signature(function).parameters
     except (TypeError, ValueError):

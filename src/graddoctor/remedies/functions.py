@@ -1,0 +1,77 @@
+"""The torch functions that a forward pass calls, by what they are: seen alike as modules, functions or methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+ACTIVATIONS = frozenset(
+    "relu relu6 leaky_relu prelu rrelu elu celu selu gelu silu mish softplus softsign sigmoid logsigmoid tanh hardtanh "
+    "hardsigmoid hardswish exp expm1 square softmax log_softmax softmin sin cos erf threshold".split()
+)
+"""Functions that count as nonlinearities, without the underscore of their in-place form."""
+
+ELEMENTWISE = ACTIVATIONS - {"softmax", "log_softmax", "softmin", "prelu"}
+LINEAR = frozenset(
+    "linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d matmul mm bmm addmm "
+    "__matmul__ __rmatmul__ einsum multi_head_attention_forward".split()
+)
+NORMALIZATIONS = frozenset(
+    "batch_norm layer_norm group_norm instance_norm rms_norm local_response_norm normalize".split()
+)
+RESHAPING = frozenset(
+    "view reshape squeeze unsqueeze flatten unflatten permute transpose t contiguous __getitem__ expand "
+    "view_as reshape_as movedim swapaxes".split()
+)
+ADDITIONS = frozenset("add add_ __add__ __radd__ __iadd__".split())
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Return the function's name without the underscore of its in-place form."""
+    name: str = getattr(function, "__name__", "")
+    return name if name.startswith("__") else name.rstrip("_")
+
+
+def in_place(function: Callable[..., Any], kwargs: dict[str, Any], args: tuple[Any, ...] = ()) -> bool:
+    """Whether the call overwrites its first argument."""
+    name: str = getattr(function, "__name__", "")
+    positional = name in {"relu", "elu", "celu", "selu", "silu", "mish", "relu6"} and len(args) > 1 and args[-1] is True
+    return (name.endswith("_") and not name.endswith("__")) or bool(kwargs.get("inplace")) or positional
+
+
+def first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor | None:
+    """Return the tensor that the function works on: its first argument, or ``input=``."""
+    first = args[0] if args else kwargs.get("input")
+    return first if isinstance(first, torch.Tensor) else None
+
+
+def with_first(
+    tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Exchange the tensor that the function works on."""
+    return ((tensor, *args[1:]), kwargs) if args else ((), {**kwargs, "input": tensor})
+
+
+def tensors_in(thing: Any) -> list[torch.Tensor]:
+    """Collect the tensors in nested tuples, lists and dicts."""
+    if isinstance(thing, torch.Tensor):
+        return [thing]
+    if isinstance(thing, dict):
+        thing = list(thing.values())
+    if isinstance(thing, (tuple, list)):
+        return [t for part in thing for t in tensors_in(part)]
+    return []
+
+
+def wrap_forward(model: nn.Module, wrapper: Callable[[Callable[..., Any], Any, Any], Any]) -> nn.Module:
+    """Run ``wrapper(forward, args, kwargs)`` in place of this one object's forward."""
+    original = model.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return wrapper(original, args, kwargs)
+
+    model.forward = forward  # type: ignore[method-assign]
+    return model

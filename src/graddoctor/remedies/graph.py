@@ -1,0 +1,75 @@
+"""Attach what was cut off: detached tensors, gradients switched off, frozen parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from graddoctor.recipe import Recipe
+from graddoctor.remedies.functions import name_of
+from graddoctor.remedies.remedy import Remedy
+from graddoctor.remedies.optimizer import every_parameter
+from graddoctor.terms import Cause
+from graddoctor.train import takes
+
+
+class _AttachedMode(TorchFunctionMode):
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if name_of(func) == "detach" or func == torch.Tensor.data.__get__:  # type: ignore[attr-defined]
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _gradients_on() -> Iterator[None]:
+    """`torch.no_grad` does nothing."""
+    enter = torch.no_grad.__enter__
+
+    def stay(self: torch.no_grad) -> None:
+        self.prev = torch.is_grad_enabled()
+
+    torch.no_grad.__enter__ = stay  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.no_grad.__enter__ = enter  # type: ignore[method-assign]
+
+
+def attached() -> Remedy:
+    """Compute the loss as if nothing in it were detached and `torch.no_grad` did nothing."""
+
+    def change(recipe: Recipe) -> Recipe:
+        loss = recipe.loss
+
+        def whole(model: nn.Module, batch: Any) -> torch.Tensor:
+            with _AttachedMode(), _gradients_on():
+                return loss(model, batch)
+
+        return recipe.with_(loss=whole)
+
+    return Remedy("nothing detached", (Cause.GRAPH,), change)
+
+
+def unfrozen() -> Remedy:
+    """Make every floating parameter trainable, and give it to the optimizer."""
+
+    def change(recipe: Recipe) -> Recipe:
+        build = recipe.model
+
+        def model(seed: int = recipe.seed) -> nn.Module:
+            net = build(seed=seed) if takes(build, "seed") else build()
+            for parameter in net.parameters():
+                if parameter.is_floating_point():
+                    parameter.requires_grad_(True)
+            return net
+
+        return every_parameter()(recipe.with_(model=model))
+
+    return Remedy("nothing frozen", (Cause.GRAPH,), change)

@@ -1,0 +1,150 @@
+"""Re-initialise a network at the scale that its own activations ask for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+import torch
+from torch import nn
+
+from graddoctor.errors import GraddoctorError
+from graddoctor.recipe import Recipe
+from graddoctor.remedies.remedy import Remedy
+from graddoctor.remedies.survey import Survey, WeightRole, survey
+from graddoctor.terms import Cause
+from graddoctor.theory.criticality import CriticalInit, gain
+from graddoctor.train import BatchSource, takes
+
+_SOUND_SCALE = (0.05, 20.0)  # products outside are pulled back: something unseen multiplies the weights
+_SEED_SHIFT = 7919
+
+
+def target_of(role: WeightRole | None, fallback: str = "") -> tuple[float, float]:
+    """Return (σ_w, σ_b) for a weight from the nonlinearity that its product runs into.
+
+    σ_w is the standard deviation times √fan_in. Products that meet no nonlinearity, or a normalization, keep their
+    input's variance (σ_w = 1).
+    """
+    follower = role.follower if role else fallback
+    try:
+        critical: CriticalInit = gain(follower)
+    except GraddoctorError:
+        return 1.0, 0.0
+    return critical.weight_std, critical.bias_std
+
+
+def deviation(model: nn.Module, seen: Survey) -> dict[str, float]:
+    """How far each module's weights and biases are from where they should start, in decades (>= 0).
+
+    A scale that is off by a factor of ten counts one, and so does a bias of nine; identical units count three.
+    """
+    score: dict[str, float] = {}
+    for name, parameter in model.named_parameters():
+        module = name.rpartition(".")[0]
+        value = parameter.detach().float()
+        if name in seen.weights:
+            role = seen.weights[name]
+            wanted = target_of(role)[0] / math.sqrt(max(role.fan_in, 1))
+            off = abs(math.log10(max(float(value.std()), 1e-12) / wanted)) if value.numel() > 1 else 0.0
+        elif value.ndim == 1 and name.endswith("bias") and value.numel():
+            off = math.log10(1 + float(value.abs().median()))
+        else:
+            continue
+        score[module] = max(score.get(module, 0.0), min(off, 3.0) if math.isfinite(off) else 3.0)
+    return score
+
+
+def reinitialised(only: Collection[str] | None = None) -> Remedy:
+    """Start again at criticality: the right gain for the activation that follows each weight, biases at zero.
+
+    Weights that end a residual branch are scaled by 1/√branches, embeddings by 1/√width; normalizations start at one.
+    Products that are still out of scale by a factor of twenty on real data are pulled to it, which catches factors that
+    no weight shows. ``only`` limits it to some modules.
+
+    Source: He et al. 2015; Schoenholz et al. 2017; for residual branches Zhang et al. 2019 and Radford et al. 2019.
+    """
+
+    def change(recipe: Recipe) -> Recipe:
+        build = recipe.model
+
+        def model(seed: int = recipe.seed) -> nn.Module:
+            net = build(seed=seed) if takes(recipe.model, "seed") else build()
+            return _start_again(recipe, net, seed, only)
+
+        return recipe.with_(model=model)
+
+    where = tuple(only or ())
+    name = "re-initialised" if only is None else f"re-initialised: {', '.join(where)}"
+    return Remedy(name, (Cause.INITIALIZATION,), change, "He et al. 2015; Schoenholz et al. 2017", modules=where)
+
+
+def _start_again(recipe: Recipe, net: nn.Module, seed: int, only: Collection[str] | None) -> nn.Module:
+    batch = BatchSource(recipe).first(1)[0]
+    net.to(recipe.device).train()
+    seen = survey(recipe, net, batch)
+    generator = torch.Generator().manual_seed(seed + _SEED_SHIFT)
+    usual = max(seen.hidden, key=seen.hidden.count) if seen.hidden else ""
+    for prefix, module in net.named_modules():
+        if only is not None and not any(prefix == name or prefix.startswith(name + ".") for name in only):
+            continue
+        for short, parameter in module.named_parameters(recurse=False):
+            name = f"{prefix}.{short}" if prefix else short
+            _restart(module, short, parameter, seen, seen.weights.get(name), usual, generator)
+    if not seen.normalizations:
+        _pull_to_scale(recipe, net, batch, seen)
+    return net
+
+
+def _restart(
+    module: nn.Module,
+    short: str,
+    parameter: nn.Parameter,
+    seen: Survey,
+    role: WeightRole | None,
+    usual: str,
+    generator: torch.Generator,
+) -> None:
+    with torch.no_grad():
+        if isinstance(module, nn.Embedding):
+            _normal(parameter, 1 / math.sqrt(parameter.shape[-1]), generator)
+        elif role is not None or (parameter.ndim > 1 and short.startswith("weight")):
+            weight_std, _ = target_of(role, usual)
+            fan_in = role.fan_in if role else math.prod(parameter.shape[1:])
+            std = weight_std / math.sqrt(max(fan_in, 1))
+            if role is not None and role.branch_end:
+                std /= math.sqrt(max(seen.branches, 1))
+            smooth = (role.follower if role else usual) in {"tanh", "softsign", "hardtanh"}
+            _orthogonal(parameter, std, generator) if smooth else _normal(parameter, std, generator)
+        elif parameter.ndim == 1 and "bias" in short:
+            parameter.zero_()
+        elif parameter.ndim == 1 and short == "weight" and hasattr(module, "eps"):
+            parameter.fill_(1.0)
+        if short == "weight" and isinstance(module, nn.modules.batchnorm._NormBase):  # noqa: SLF001 - its public face
+            module.reset_running_stats()
+
+
+def _normal(parameter: torch.Tensor, std: float, generator: torch.Generator) -> None:
+    values = torch.randn(parameter.shape, generator=generator) * std
+    parameter.copy_(values.to(parameter.dtype))
+
+
+def _orthogonal(parameter: torch.Tensor, std: float, generator: torch.Generator) -> None:
+    """Orthogonal rows where shapes allow, with the standard deviation asked for (Saxe et al. 2014)."""
+    values = torch.empty(parameter.shape)
+    nn.init.orthogonal_(values, generator=generator)
+    values *= std / max(float(values.square().mean().sqrt()), 1e-12)
+    parameter.copy_(values.to(parameter.dtype))
+
+
+def _pull_to_scale(recipe: Recipe, net: nn.Module, batch: object, seen: Survey) -> None:
+    """Divide a weight by its product's root mean square where that is far from one (Mishkin and Matas 2016)."""
+    low, high = _SOUND_SCALE
+    parameters = dict(net.named_parameters())
+    for _ in range(len(seen.weights)):
+        now = survey(recipe, net, batch)
+        off = next((r for r in now.weights.values() if not low < r.rms < high and 0 < r.rms < math.inf), None)
+        if off is None or off.name not in parameters:
+            return
+        with torch.no_grad():
+            parameters[off.name] /= off.rms

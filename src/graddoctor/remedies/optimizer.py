@@ -1,0 +1,131 @@
+"""Change how far and in which direction a step goes: rate, momentum, epsilon, decay, schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from graddoctor.recipe import Recipe
+from graddoctor.remedies.remedy import Remedy
+from graddoctor.terms import Cause
+
+ORDINARY_MOMENTUM = 0.9
+ORDINARY_EPSILON = 1e-8
+
+
+def learning_rate(factor: float) -> Remedy:
+    """Multiply the rate of every parameter group, after the scheduler: schedules that overwrite rates stay as they are."""
+
+    def treat(optimizer: torch.optim.Optimizer, _: nn.Module) -> None:
+        _ScaledRate(factor).attach(optimizer)
+
+    return Remedy(f"learning rate x {factor:g}", (Cause.LEARNING_RATE,), _on_optimizer(treat), "Smith 2015")
+
+
+def ordinary_momentum() -> Remedy:
+    """Momentum 0.9, or Adam's first beta 0.9, where it is higher."""
+
+    def treat(optimizer: torch.optim.Optimizer, _: nn.Module) -> None:
+        for group in optimizer.param_groups:
+            if group.get("momentum", 0) > ORDINARY_MOMENTUM:
+                group["momentum"] = ORDINARY_MOMENTUM
+            if "betas" in group:
+                first, second = group["betas"]
+                group["betas"] = (min(first, ORDINARY_MOMENTUM), second)
+
+    return Remedy("momentum 0.9", (Cause.MOMENTUM,), _on_optimizer(treat), "Polyak 1964")
+
+
+def ordinary_epsilon() -> Remedy:
+    """Adam's epsilon at 1e-8 where it is larger: an epsilon above the gradient's own scale swallows the step."""
+
+    def treat(optimizer: torch.optim.Optimizer, _: nn.Module) -> None:
+        for group in optimizer.param_groups:
+            if group.get("eps", 0) > ORDINARY_EPSILON:
+                group["eps"] = ORDINARY_EPSILON
+
+    return Remedy("epsilon 1e-8", (Cause.OPTIMIZER,), _on_optimizer(treat), "Kingma and Ba 2015")
+
+
+def no_weight_decay() -> Remedy:
+    """No weight decay in any parameter group."""
+
+    def treat(optimizer: torch.optim.Optimizer, _: nn.Module) -> None:
+        for group in optimizer.param_groups:
+            if group.get("weight_decay"):
+                group["weight_decay"] = 0.0
+
+    return Remedy("weight decay lifted", (Cause.WEIGHT_DECAY,), _on_optimizer(treat))
+
+
+def every_parameter() -> Remedy:
+    """Give the optimizer the trainable parameters that it was not given."""
+
+    def treat(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        missing = [p for p in model.parameters() if p.requires_grad and id(p) not in held]
+        if missing:
+            options = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
+            optimizer.add_param_group({**options, "params": missing})
+
+    return Remedy("every trainable parameter in the optimizer", (Cause.GRAPH,), _on_optimizer(treat))
+
+
+def constant_rate() -> Remedy:
+    """No schedule: the rate that the optimizer was built with, throughout."""
+    return Remedy("constant learning rate", (Cause.SCHEDULE,), lambda recipe: recipe.with_(scheduler=None))
+
+
+def adam(rate: float = 1e-3) -> Remedy:
+    """Adam in place of the optimizer, on the same parameters."""
+
+    def change(recipe: Recipe) -> Recipe:
+        def optimizer(model: nn.Module) -> torch.optim.Optimizer:
+            return torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=rate)
+
+        return recipe.with_(optimizer=optimizer, scheduler=None)
+
+    return Remedy(f"Adam at {rate:g}", (Cause.OPTIMIZER,), change, "Kingma and Ba 2015")
+
+
+def _on_optimizer(treat: Callable[[torch.optim.Optimizer, nn.Module], None]) -> Callable[[Recipe], Recipe]:
+    def change(recipe: Recipe) -> Recipe:
+        build = recipe.optimizer
+
+        def optimizer(model: nn.Module) -> torch.optim.Optimizer:
+            built = build(model)
+            treat(built, model)
+            return built
+
+        return recipe.with_(optimizer=optimizer)
+
+    return change
+
+
+class _ScaledRate:
+    """Scales the rates for the time of a step and puts them back; an optimizer that calls ``super().step`` is one step."""
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+        self.depth = 0
+        self.rates: list[Any] = []
+
+    def attach(self, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.register_step_pre_hook(self.before)
+        optimizer.register_step_post_hook(self.after)
+
+    def before(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        self.depth += 1
+        if self.depth == 1:
+            self.rates = [group["lr"] for group in optimizer.param_groups]
+            for group, rate in zip(optimizer.param_groups, self.rates, strict=True):
+                group["lr"] = rate * self.factor
+
+    def after(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        self.depth -= 1
+        if self.depth == 0:
+            for group, rate in zip(optimizer.param_groups, self.rates, strict=True):
+                group["lr"] = rate

@@ -1,0 +1,76 @@
+"""Train in float32 what was trained in fewer bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from graddoctor.recipe import Recipe
+from graddoctor.remedies.functions import name_of
+from graddoctor.remedies.remedy import Remedy
+from graddoctor.terms import Cause
+from graddoctor.train import takes
+
+LOW = frozenset({torch.float16, torch.bfloat16})
+
+
+class Float32Mode(TorchFunctionMode):
+    """Casts to float16 and bfloat16 become casts to float32, in custom autograd functions and in backward too."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = name_of(func)
+        if func is torch.Tensor.backward:  # a mode is off inside its own handler: switch it on for the engine
+            with self:
+                return torch.autograd.backward(args[:1], *args[1:], **_backward_options(kwargs))
+        if name in {"half", "bfloat16"}:
+            return args[0].float()
+        args = tuple(_wide(a) for a in args)
+        return func(*args, **{k: _wide(v) for k, v in kwargs.items()})
+
+
+def _wide(value: Any) -> Any:
+    return torch.float32 if isinstance(value, torch.dtype) and value in LOW else value
+
+
+def _backward_options(kwargs: dict[str, Any]) -> dict[str, Any]:
+    options = dict(kwargs)
+    if "gradient" in options:
+        options["grad_tensors"] = options.pop("gradient")
+    return options
+
+
+def float32() -> Remedy:
+    """Everything in float32: parameters, autocast, and the casts that the network makes itself."""
+
+    def change(recipe: Recipe) -> Recipe:
+        build, loss = recipe.model, recipe.loss
+
+        def model(seed: int = recipe.seed) -> nn.Module:
+            with Float32Mode():
+                net = build(seed=seed) if takes(build, "seed") else build()
+            return net.float()
+
+        def widened(net: nn.Module, batch: Any) -> torch.Tensor:
+            with torch.autocast(torch.device(recipe.device).type, enabled=False):
+                return loss(net, _widen(batch))
+
+        return recipe.with_(model=model, loss=widened, precision=None)
+
+    return Remedy("float32 throughout", (Cause.PRECISION,), change, "Micikevicius et al. 2018", around=Float32Mode)
+
+
+def _widen(thing: Any) -> Any:
+    if isinstance(thing, torch.Tensor):
+        return thing.float() if thing.dtype in LOW else thing
+    if isinstance(thing, dict):
+        return {k: _widen(v) for k, v in thing.items()}
+    if isinstance(thing, (tuple, list)) and not hasattr(thing, "_fields"):
+        return type(thing)(_widen(v) for v in thing)
+    return thing

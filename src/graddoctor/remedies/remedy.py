@@ -1,0 +1,53 @@
+"""A remedy: a change of a recipe that undoes a cause, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from graddoctor.recipe import Recipe
+from graddoctor.terms import Cause
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A function from one recipe to another, with the causes it addresses.
+
+    Attributes
+    ----------
+    name
+        What reports call it, such as ``"learning rate x 0.1"``.
+    change
+        The function itself.
+    source
+        Where the literature has it.
+    around
+        A context entered for the whole run. Only experiments need one, where the change must reach into the backward
+        pass; a remedy that is prescribed lives in the recipe alone.
+    modules
+        The modules it changes, where it does not change the whole.
+    """
+
+    name: str
+    causes: tuple[Cause, ...]
+    change: Callable[[Recipe], Recipe] = field(repr=False)
+    source: str = ""
+    around: Callable[[], AbstractContextManager[Any]] = field(default=nullcontext, repr=False)
+    modules: tuple[str, ...] = ()
+
+    def __call__(self, recipe: Recipe) -> Recipe:
+        """Treat a recipe."""
+        return self.change(recipe)
+
+    def then(self, other: Remedy) -> Remedy:
+        """Both, this one first. The causes are this one's, then the other's."""
+        return Remedy(
+            name=f"{self.name}, {other.name}",
+            causes=tuple(dict.fromkeys((*self.causes, *other.causes))),
+            change=lambda recipe: other(self(recipe)),
+            source="; ".join(filter(None, (self.source, other.source))),
+            around=self.around if other.around is nullcontext else other.around,
+            modules=tuple(dict.fromkeys((*self.modules, *other.modules))),
+        )
