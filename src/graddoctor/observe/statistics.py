@@ -172,8 +172,9 @@ def _norms_float32(tensors: list[Tensor]) -> Tensor:
 def _norm64(tensor: Tensor) -> Tensor:
     """Norm of an odd tensor: half, sparse, complex, integer, very small or very large."""
     values, _ = _values(tensor)
-    if values.dtype != torch.float64:
-        return torch.linalg.vector_norm(values, dtype=torch.float64)
+    if values.is_floating_point() and values.dtype != torch.float64:
+        norm: Tensor = torch.linalg.vector_norm(values, dtype=torch.float64)
+        return norm
     return measure(values).norm if values.isfinite().all() else torch.tensor(torch.inf, dtype=torch.float64)
 
 
