@@ -28,7 +28,12 @@ _COUNT_LIMIT = 200_000
 
 
 class Observer:
-    """What may look on while a recipe is trained; every method does nothing unless overridden."""
+    """What may look on while a recipe is trained; every method does nothing unless overridden.
+
+    An observer that has seen enough sets ``stop``: the run ends at the next block of losses.
+    """
+
+    stop = False
 
     def built(self, model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
         """Model and optimizer exist; `steps` will be run."""
@@ -64,7 +69,7 @@ class Outcome:
     evaluation
         ``recipe.evaluate(model)`` at the end, or ``None``.
     ended
-        ``"complete"``, ``"non-finite"`` (losses stayed non-finite), ``"deadline"`` or ``"interrupted"``.
+        ``"complete"``, ``"non-finite"`` (losses stayed so), ``"stopped"`` (by the observer) or ``"deadline"``.
     """
 
     losses: NDArray[np.float64]
@@ -248,6 +253,9 @@ class _Run:
                     self._read_losses()
                     if self._hopeless():
                         ended = "non-finite"
+                        break
+                    if self.observer.stop:
+                        ended = "stopped"
                         break
                     if time.monotonic() > self.deadline:
                         ended = "deadline"

@@ -26,6 +26,7 @@ from graddoctor.train import BatchSource, build_model, loss_of
 _BATCHES = 24
 _ROUNDS = 40
 _STANDARD_STARTS = (0.0, 0.5)
+_NOT_FINITE = 1e30  # what the search is told where the loss is not finite
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,6 @@ class _Stub:
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
         self.found = self._install(batch)
-        self.shapes: dict[int, torch.Size] = {}
 
     def _install(self, batch: Any) -> bool:
         """Find where the output is: the network itself, or the last module that returns a two-dimensional tensor."""
@@ -123,7 +123,6 @@ class _Stub:
                 handle.remove()
         if outputs and isinstance(outputs[0], torch.Tensor):
             self.shape = outputs[0].shape
-            self._shapes_known = True
             wrap_forward(self.model, self._forward)
             return True
         if last:
@@ -181,19 +180,31 @@ def _value_and_gradient(total: torch.Tensor, free: torch.Tensor) -> tuple[float,
     (gradient,) = torch.autograd.grad(total, free, allow_unused=True)
     slope = np.zeros(free.numel()) if gradient is None else np.nan_to_num(gradient.double().flatten().numpy())
     value = float(total.detach())
-    return (value, slope) if math.isfinite(value) else (1e30, slope)
+    return (value, slope) if math.isfinite(value) else (_NOT_FINITE, slope)
 
 
 def _fit(function: _Constant, start: float) -> float:
     """Smallest value that L-BFGS finds from a start; infinite where the loss refuses such outputs."""
+    return _minimum(function, np.full(function.size, start), _ROUNDS)
+
+
+def _minimum(
+    function: Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]], start: NDArray[np.float64], rounds: int
+) -> float:
     try:
-        found = minimize(
-            function, np.full(function.size, start), jac=True, method="L-BFGS-B", options={"maxiter": _ROUNDS}
-        )
+        scale = abs(function(start)[0]) or 1.0  # losses may be of any size, L-BFGS-B stops by absolute ones
+        if scale >= _NOT_FINITE:
+            return math.inf
+
+        def scaled(vector: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            value, slope = function(vector)
+            return value / scale, slope / scale
+
+        found = minimize(scaled, start, jac=True, method="L-BFGS-B", options={"maxiter": rounds})
     except Exception:  # noqa: BLE001 - binary_cross_entropy raises outside [0, 1]: this start tells nothing
         return math.inf
-    value = float(found.fun)
-    return value if abs(value) < 1e29 else math.inf  # noqa: PLR2004 - stands for "not finite"
+    value = float(found.fun) * scale
+    return value if abs(value) < _NOT_FINITE else math.inf
 
 
 def _floor(stub: _Stub, batch: Any, activation: OutputActivation, *, bare: bool) -> float:
@@ -207,12 +218,8 @@ def _floor(stub: _Stub, batch: Any, activation: OutputActivation, *, bare: bool)
         free = torch.tensor(vector, dtype=torch.float32, requires_grad=True)
         return _value_and_gradient(stub.loss(batch, lambda _: run(free.reshape(shape))), free)
 
-    try:
-        found = minimize(function, start, jac=True, method="L-BFGS-B", options={"maxiter": 3 * _ROUNDS})
-    except Exception:  # noqa: BLE001 - the loss refuses such outputs: nothing to tell
-        return math.nan
-    value = float(found.fun)
-    return value if abs(value) < 1e29 else math.nan  # noqa: PLR2004
+    value = _minimum(function, start, 3 * _ROUNDS)
+    return value if math.isfinite(value) else math.nan
 
 
 def _first_loss(recipe: Recipe, batches: Sequence[Any]) -> float:

@@ -1,0 +1,157 @@
+"""An experiment: the recipe with one thing changed, trained for a share of the plain run, and what that gained."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graddoctor.errors import RecipeError
+from graddoctor.prove.yardstick import Yardstick, measure, smoothed, window_of
+from graddoctor.recipe import Recipe
+from graddoctor.remedies.remedy import Remedy
+from graddoctor.terms import Cause
+from graddoctor.train import Observer, Outcome, train
+
+HALF = 0.5
+ENOUGH = 0.5
+"""A change that gives back this share of what is missing is the answer: no further experiment is needed."""
+
+NOTICEABLE = 0.12
+"""Smallest gain in progress at half length that noise between sound runs does not reach."""
+
+_SURE = 1.2  # an experiment ends early once it has this many times what is enough
+_EARLIEST = 1 / 8
+_SHORTEST = 64  # steps: below that a run says nothing, however short the plain one was
+_METRIC_SLACK = 0.01
+
+
+@dataclass(frozen=True)
+class Plain:
+    """The run as given, which every experiment is compared with."""
+
+    outcome: Outcome
+    yardstick: Yardstick
+    progress: float
+
+    @property
+    def missing(self) -> float:
+        """What is left to gain."""
+        return max(0.0, 1.0 - self.progress)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One experiment: the change, how long it ran, and what it gained over the plain run at its end."""
+
+    remedy: Remedy
+    recipe: Recipe = field(repr=False)
+    outcome: Outcome | None = field(repr=False)
+    progress: float
+    gain: float
+    share: float
+    worse_metric: bool = False
+    failed: str = ""
+
+    @property
+    def cause(self) -> Cause:
+        """What the change undoes."""
+        return self.remedy.causes[0]
+
+    @property
+    def evaluation(self) -> float | None:
+        """The recipe's metric at the end, if it has one."""
+        return self.outcome.evaluation if self.outcome else None
+
+
+class Bench:
+    """Runs experiments on one recipe, each at most once at each length, within one budget of steps and seconds."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        plain: Plain,
+        *,
+        steps: int,
+        deadline: float = math.inf,
+        announce: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.recipe, self.plain = recipe, plain
+        self.steps_left, self.deadline, self.announce = steps, deadline, announce
+        self.arms: dict[tuple[str, float], Arm] = {}
+        self.aborted = ""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the budget leaves no room for another experiment."""
+        if time.monotonic() > self.deadline:
+            self.aborted = "the time for experiments was used up"
+        elif self.steps_left <= 0:
+            self.aborted = "the steps for experiments were used up"
+        return bool(self.aborted)
+
+    def enough(self, gain: float) -> bool:
+        """Whether a gain settles the question."""
+        return gain >= max(ENOUGH * self.plain.missing, NOTICEABLE)
+
+    def run(self, remedy: Remedy, share: float = HALF) -> Arm:
+        """Train the treated recipe for a share of the plain run's steps; ends early when it clearly helps."""
+        key = (remedy.name, share)
+        if key not in self.arms:
+            self.announce(remedy.name)
+            self.arms[key] = self._run(remedy, share)
+        return self.arms[key]
+
+    def _run(self, remedy: Remedy, share: float) -> Arm:
+        total = max(self.plain.outcome.steps, min(_SHORTEST, self.plain.outcome.total_steps))
+        if self.plain.outcome.ended == "non-finite":
+            total = self.plain.outcome.total_steps
+        steps = min(total, max(_SHORTEST, math.ceil(share * total)))
+        try:
+            treated = remedy(self.recipe)
+            yardstick = self.plain.yardstick
+            if remedy.causes[0] is Cause.TARGET_SCALE:
+                yardstick = measure(treated)
+            goal = self.plain.progress + _SURE * max(ENOUGH * self.plain.missing, NOTICEABLE)
+            window = window_of(self.plain.outcome.steps_per_epoch, steps)
+            watcher = _Goal(yardstick, goal, window, first=math.ceil(_EARLIEST * total))
+            outcome = train(treated, steps=steps, observer=watcher, around=remedy.around, deadline=self.deadline)
+        except RecipeError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a change that does not fit this network is lost, not the check
+            self.steps_left -= 1
+            return Arm(remedy, self.recipe, None, 0.0, -self.plain.progress, share, failed=_first_line(error))
+        self.steps_left -= outcome.steps
+        progress = yardstick.progress(smoothed(outcome.losses, window))
+        gain = progress - self.plain.progress
+        return Arm(remedy, treated, outcome, progress, gain, share, worse_metric=self._worse(outcome))
+
+    def _worse(self, outcome: Outcome) -> bool:
+        """Whether the metric contradicts the loss."""
+        mine, before = outcome.evaluation, self.plain.outcome.evaluation
+        if mine is None or before is None or math.isnan(before):
+            return False
+        return not mine >= before - _METRIC_SLACK
+
+
+class _Goal(Observer):
+    """Stops a run once its smoothed progress is where it needs to be."""
+
+    def __init__(self, yardstick: Yardstick, goal: float, window: int, first: int) -> None:
+        self.yardstick, self.goal, self.window, self.first = yardstick, goal, window, first
+        self.seen: list[float] = []
+
+    def losses(self, first: int, values: Sequence[float]) -> None:
+        self.seen = [*self.seen[-self.window :], *values]
+        if first + len(values) < self.first:
+            return
+        tail: NDArray[np.float64] = np.asarray(self.seen, dtype=np.float64)
+        self.stop = self.yardstick.progress(smoothed(tail, self.window)) >= self.goal
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
