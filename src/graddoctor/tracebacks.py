@@ -8,6 +8,9 @@ import sysconfig
 import traceback
 from pathlib import Path
 
+SWITCH = "GRADDOCTOR_TRACEBACK"
+"""Environment variable: set to 1, every error comes with its traceback."""
+
 _LONGEST = 300  # characters of an exception's message that still make one readable line
 
 _LIBRARIES = tuple(
@@ -42,6 +45,13 @@ def locate(error: BaseException) -> str:
         return describe(error)
     source = f" `{frame.line.strip()}`" if frame.line else ""
     return f"{shorten(frame.filename)}:{frame.lineno}:{source} raised {describe(error)}"
+
+
+def blame(error: BaseException) -> str:
+    """Say on one line whose an unexpected exception is: the user's own code's, or graddoctor's."""
+    if user_frame(error) is not None:
+        return f"{locate(error)} ({SWITCH}=1 shows the whole traceback)"
+    return f"a bug in graddoctor, please report it: {describe(error)} (run with {SWITCH}=1 to see where)"
 
 
 def shorten(path: str | os.PathLike[str]) -> str:

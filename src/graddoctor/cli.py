@@ -1,0 +1,161 @@
+"""The command line: verbs and flags, handed on. Whatever needs torch is imported by the verb that needs it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from graddoctor import __version__
+from graddoctor.errors import GraddoctorError
+from graddoctor.tracebacks import SWITCH, blame
+
+if TYPE_CHECKING:
+    from graddoctor.show import Report
+
+BAD_USAGE, INTERRUPTED = 2, 130
+
+app = typer.Typer(
+    name="graddoctor",
+    help="Find out why a neural network does not train.",
+    epilog="Exit codes: 0 healthy, 1 sick or inconclusive, 2 bad usage or a crash, 130 after Ctrl-C.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Out = Annotated[
+    list[Path] | None,
+    typer.Option("--out", "-o", metavar="PATH", help="Write the report here too; .html, .md or .json. Repeatable."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; errors are one line each, never a traceback."""
+    try:
+        return app(arguments, standalone_mode=False) or 0
+    except typer.TyperException as error:
+        return _fail(f"{error.format_message().rstrip('.')}; see graddoctor --help")
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # the reader has gone, as `head` does; and Python must not flush into the pipe at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BAD_USAGE
+    except Exception as error:
+        if os.environ.get(SWITCH, "0") != "0":
+            raise
+        return _fail(" ".join(str(error).split()) if isinstance(error, GraddoctorError) else blame(error))
+
+
+def _show(report: Report, *, json: bool, out: Sequence[Path]) -> None:
+    from graddoctor.show import print_report, save, to_json
+
+    for path in out:
+        save(report, path)
+    if json:
+        typer.echo(to_json(report))
+    else:
+        print_report(report)
+
+
+def _fail(message: str, code: int = BAD_USAGE) -> int:
+    typer.echo(f"graddoctor: {message}", err=True)
+    return code
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"graddoctor {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def graddoctor(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Find out why a neural network does not train."""
+
+
+@app.command()
+def check(  # noqa: PLR0917 - one parameter a flag
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A Python file, FILE:NAME or MODULE:NAME that holds a recipe.")
+    ],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="ARGUMENTS", help="What the file finds in sys.argv.")
+    ] = None,
+    out: Out = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(metavar="CONDITION", help="Do not look for this one. Repeatable.")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(metavar="SECONDS|5m", help="How long it may take.")] = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", help="Look at so many training steps at most.")] = None,
+    experiments: Annotated[
+        bool | None, typer.Option("--experiments/--no-experiments", help="Put suspicions to the proof, or not.")
+    ] = None,
+    json: Json = False,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Train with this seed.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="DEVICE", help="Train here: cpu, cuda, cuda:1, mps.")] = None,
+) -> int:
+    """Train a recipe, and find out what is wrong with its training. Defaults come from [tool.graddoctor]."""
+    from graddoctor.config import read_settings
+
+    settings = read_settings().overridden(budget=budget, steps=steps, ignore=ignore, experiments=experiments, out=out)
+    changes = {"seed": seed, "device": device}
+
+    from graddoctor.check import check as examine
+    from graddoctor.recipe import importable, load_recipe, require_device
+    from graddoctor.show import check_writable, progress
+
+    check_writable(settings.out)
+    with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext(), importable(file):
+        recipe = load_recipe(file, arguments or ())
+        recipe = recipe.with_(**{name: value for name, value in changes.items() if value is not None})
+        require_device(recipe.device)
+        with progress() as tell:
+            checkup = examine(
+                recipe,
+                budget=settings.budget,
+                steps=settings.steps,
+                experiments=settings.experiments,
+                ignore=settings.ignore,
+                progress=tell,
+            )
+    _show(checkup.report(), json=json, out=settings.out)
+    return checkup.exit_code
+
+
+@app.command()
+def report(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `check --out FILE.json` has written.")],
+    out: Out = None,
+    json: Json = False,
+) -> int:
+    """Show a saved checkup again, or write it in another form."""
+    from graddoctor.show import check_writable, load
+
+    check_writable(out or ())
+    _show(load(file), json=json, out=out or ())
+    return 0
+
+
+@app.command()
+def watch(
+    file: Annotated[Path, typer.Argument(metavar="RECORDING", help="The file that a training is recorded into.")],
+    every: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="How long to wait between two looks.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Print the newest numbers and end.")] = False,
+) -> int:
+    """Follow a recording while it is written: the newest numbers, until Ctrl-C."""
+    from graddoctor.show.follow import follow
+
+    follow(file, typer.echo, every=every, once=once)
+    return 0
