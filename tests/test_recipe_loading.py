@@ -91,6 +91,7 @@ def test_an_absolute_path_and_a_folder_work(write, tmp_path, monkeypatch):
     assert load_recipe("deep/er/train.py").name == "found"
     monkeypatch.chdir("/")
     assert load_recipe(str(tmp_path / "deep/er/train.py")).name == "found"
+    assert load_recipe(tmp_path / "deep/er/train.py").name == "found"
 
 
 def test_an_unnamed_recipe_is_called_after_its_target(write):

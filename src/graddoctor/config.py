@@ -65,11 +65,13 @@ def read_settings(folder: Path | None = None) -> Settings:
 
 def _table(file: Path) -> Mapping[str, Any]:
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("graddoctor", {})
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SettingsError(f"cannot read {file}: {error}") from error
-    if not isinstance(table, dict):
-        raise SettingsError(f"{file}: expected a table [tool.graddoctor], got {table!r}")
+    for key in ("tool", "graddoctor"):
+        table = table.get(key, {})
+        if not isinstance(table, dict):
+            raise SettingsError(f"{file}: expected a table [tool.graddoctor], got {key} = {table!r}")
     return table
 
 

@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ from graddoctor.tracebacks import locate, shorten
 _RETURNS_RECIPE = re.compile(r"(\w+\.)*Recipe")
 
 
-def load_recipe(target: str, arguments: Sequence[str] = ()) -> Recipe:
+def load_recipe(target: str | os.PathLike[str], arguments: Sequence[str] = ()) -> Recipe:
     """Load a recipe from a Python file or an importable module.
 
     The code runs as an import does: not as ``__main__``, with its own folder importable meanwhile, and with nothing but
@@ -46,6 +47,7 @@ def load_recipe(target: str, arguments: Sequence[str] = ()) -> Recipe:
     RecipeError
         There is no such file, module or name, the code does not run, or what it gives is no recipe or one of several.
     """
+    target = os.fspath(target)
     place, name = _split(target)
     with importable(target), _argv(place, arguments):
         module = _run_file(Path(place)) if _is_file(place) else _import_module(place)
