@@ -202,7 +202,7 @@ def cut():
     """Exact zeros behind a dead ReLU, a loss that turns NaN, module names that try to break a page."""
     nasty = '<script>alert("x")</script>'
     rows = (
-        Row(f"net.{nasty}", "linear", -0.3, (f"net.{nasty}",), parts=(Part(nasty, "linear", -0.3),)),
+        Row(f"net.{nasty}", "linear", None, (f"net.{nasty}",), parts=(Part(nasty, "linear", None),)),
         Row("net.relu", "relu", None, ("net.relu",), parts=(Part("ReLU", "relu", None),)),
         Row("net.head", "linear", 0.4, ("net.head",)),
     )
@@ -226,7 +226,7 @@ def cut():
         headline="No gradient gets past net.relu, and the loss is NaN from step 4 on.",
         findings=(dead, Finding(Condition.UNSCALED_INPUT, Severity.NOTE, summary="Inputs reach up to 255.")),
         budget=Waterfall(
-            rows, 0.1, None, "the output does not vary with the batch", "net.relu", "zero", {"linear": 0.1}
+            rows, 0.1, None, "the output does not vary with the batch", "net.relu", "zero", {"linear": 0.4}
         ),
         heat=HeatMap.from_norms(
             ("net.in", "net.relu", "net.head"),

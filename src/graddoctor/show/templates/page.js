@@ -1,0 +1,21 @@
+"use strict";
+(() => {
+  const specs = JSON.parse(document.getElementById("specs").textContent);
+  const options = { actions: false, renderer: "svg", ast: true, mode: "vega-lite", tooltip: { theme: "page" } };
+  const drawings = [...document.querySelectorAll("[data-chart]")].map((place) =>
+    vegaEmbed(place, specs[place.dataset.chart], options).catch((problem) => {
+      place.textContent = "This chart could not be drawn.";
+      console.error(problem);
+    }),
+  );
+  Promise.all(drawings).then(() => { document.documentElement.dataset.drawn = drawings.length; });
+
+  // Paper cannot be clicked: open everything for it, and close again what was closed.
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details:not([open])")];
+    for (const one of opened) one.open = true;
+    dispatchEvent(new Event("resize"));
+  });
+  addEventListener("afterprint", () => { for (const one of opened) one.open = false; });
+})();
