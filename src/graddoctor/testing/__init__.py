@@ -4,12 +4,38 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from graddoctor.testing import activation, initialization
+from graddoctor.testing import (  # fmt
+    activation,
+    batching,
+    graph,
+    initialization,
+    loss,
+    numeric,
+    output,
+    precision,
+    rate,
+    restraint,
+    scale,
+    sound,
+)
 from graddoctor.testing._patient import Patient
 
 __all__ = ["Patient", "names", "patient", "zoo"]
 
-_FAMILIES = (initialization, activation)
+_FAMILIES = (
+    initialization,
+    activation,
+    scale,
+    output,
+    rate,
+    restraint,
+    loss,
+    precision,
+    graph,
+    batching,
+    numeric,
+    sound,
+)
 
 
 @lru_cache(maxsize=1)

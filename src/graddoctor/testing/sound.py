@@ -1,0 +1,584 @@
+"""Sound trainings that look sick: each shows a symptom, or an odd number, and trains well all the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.optim import lr_scheduler
+from torch.utils.data import DataLoader, TensorDataset
+
+from graddoctor.testing._data import (
+    Tensors,
+    blobs,
+    circles,
+    digits,
+    moons,
+    noisy_blobs,
+    pairs,
+    recall,
+    tabular,
+    teacher,
+)
+from graddoctor.testing._nets import (
+    Attention,
+    Fn,
+    Functional,
+    Recurrent,
+    ResidualCNN,
+    ResidualMLP,
+    Transformer,
+    TwoTowers,
+    cnn,
+    fitted,
+    mlp,
+)
+from graddoctor.testing._patient import Patient, adam, plain_loss, sgd, sound, training
+
+_FOUR = (64, 64, 64, 64, 10)
+
+
+def patients() -> tuple[Patient, ...]:
+    """All patients of this family."""
+    return (*_thin_gradients(), *_still_parts(), *_residual(), *_noisy_losses(), *_optimizers(), *_plain(), *_numbers())
+
+
+def _net() -> nn.Module:
+    return fitted(mlp(_FOUR))
+
+
+def _sparse() -> nn.Module:
+    model = fitted(mlp((64, 256, 256, 10)))
+    for name, module in model.named_modules():
+        if name.startswith("fc"):
+            nn.init.constant_(module.bias, -0.8)  # type: ignore[arg-type]
+    return model
+
+
+def _gated() -> nn.Module:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.gate = fitted(mlp(_FOUR)), nn.Linear(64, 10)
+            nn.init.constant_(self.gate.bias, 9.0)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(x) * torch.sigmoid(self.gate(x))  # type: ignore[no-any-return]
+
+    return Gated()
+
+
+def _one_tiny_layer() -> nn.Module:
+    model = fitted(mlp((64, *(64,) * 6, 10)))
+    with torch.no_grad():
+        model.get_submodule("fc3").weight.mul_(1e-2)  # type: ignore[operator, union-attr]
+    return model
+
+
+def _thin_gradients() -> tuple[Patient, ...]:
+    return (
+        sound(
+            "sound_sparse_relu",
+            "Wide ReLU layers of which four fifths of the values are zero at any time.",
+            training(digits, "classes", _sparse, sgd(0.1)),
+        ),
+        sound(
+            "sound_deep_tanh_adam",
+            "Twelve tanh layers of PyTorch's default start: a thousandth of the gradient in front, and Adam does not mind.",
+            training(digits, "classes", lambda: mlp((64, *(64,) * 12, 10), nn.Tanh), adam(2e-3), epochs=25),
+        ),
+        sound(
+            "sound_sigmoid_shallow",
+            "Two sigmoid layers under Adam.",
+            training(digits, "classes", lambda: fitted(mlp((64, 64, 64, 10), nn.Sigmoid), "tanh"), adam(1e-2)),
+        ),
+        sound(
+            "sound_small_loss_adam",
+            "The loss is divided by ten thousand; Adam divides it out again.",
+            training(
+                digits,
+                "classes",
+                _net,
+                adam(3e-3, eps=1e-12),
+                loss=lambda model, batch: 1e-4 * plain_loss("classes")(model, batch),
+            ),
+        ),
+        sound(
+            "sound_gates_open_on_purpose",
+            "Output gates start wide open, in the flat part of their sigmoid, where they belong.",
+            training(digits, "classes", _gated, sgd(0.1)),
+        ),
+        sound(
+            "sound_one_layer_small",
+            "One layer starts a hundred times too small and grows into its size within the first epochs.",
+            training(digits, "classes", _one_tiny_layer, adam(2e-3)),
+        ),
+        sound(
+            "sound_wide_bottleneck",
+            "Eight ReLU units of which some are dead, between wide layers that do not need them.",
+            training(blobs, "classes", lambda: fitted(mlp((16, 64, 8, 64, 6))), sgd(0.1), epochs=15),
+        ),
+        sound(
+            "sound_hard_tanh",
+            "Hard tanh units, a fifth of them at their ends.",
+            training(digits, "classes", lambda: fitted(mlp(_FOUR, nn.Hardtanh), "tanh"), sgd(0.1)),
+        ),
+    )
+
+
+class _Probe(nn.Module):
+    """A backbone that is frozen on purpose, wide enough that a linear head can read it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = fitted(mlp((64, 256, 256))).requires_grad_(requires_grad=False)
+        self.head = nn.Linear(256, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(functional.relu(self.backbone(x)))  # type: ignore[no-any-return]
+
+
+class _TwoHeads(nn.Module):
+    """A model with a second head that this training does not use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = fitted(mlp((64, 64, 64)))
+        self.digit, self.parity = nn.Linear(64, 10), nn.Linear(64, 2)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor] | torch.Tensor:
+        features = functional.relu(self.body(x))
+        if self.training:
+            return {"digit": self.digit(features), "parity": self.parity(features)}
+        return self.digit(features)  # type: ignore[no-any-return]
+
+
+class _Tied(nn.Module):
+    """Embeddings that are used to read and to write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Transformer(words=9, classes=9)
+        self.net.out.weight = self.net.tokens.weight  # type: ignore[assignment]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x)  # type: ignore[no-any-return]
+
+
+def _digit_head(model: nn.Module, batch: Tensors) -> torch.Tensor:
+    images, labels = batch
+    return functional.cross_entropy(model(images)["digit"], labels)
+
+
+def _auxiliary(model: nn.Module, batch: Tensors) -> torch.Tensor:
+    images, labels = batch
+    heads = model(images)
+    return functional.cross_entropy(heads["digit"], labels) + 0.3 * functional.cross_entropy(
+        heads["parity"], labels % 2
+    )
+
+
+def _unfrozen_late() -> nn.Module:
+    model = fitted(mlp(_FOUR))
+    model.get_submodule("fc1").requires_grad_(requires_grad=False)
+    return model
+
+
+def _still_parts() -> tuple[Patient, ...]:
+    return (
+        sound(
+            "sound_frozen_backbone",
+            "A wide random backbone is frozen on purpose; a linear head reads it well.",
+            training(digits, "classes", _Probe, sgd(0.1)),
+        ),
+        sound(
+            "sound_unused_head",
+            "The second head of a model for two tasks gets no gradient, for only one task is trained.",
+            training(digits, "classes", _TwoHeads, sgd(0.2), loss=_digit_head),
+        ),
+        sound(
+            "sound_auxiliary_loss",
+            "Two heads, two losses, one of them weighed less.",
+            training(digits, "classes", _TwoHeads, sgd(0.1), loss=_auxiliary),
+        ),
+        sound(
+            "sound_tied_weights",
+            "The embedding is the output layer too.",
+            training(recall, "classes", _Tied, adam(5e-3)),
+        ),
+        sound(
+            "sound_unused_tokens",
+            "An embedding of five hundred words of which eight ever occur.",
+            training(recall, "classes", lambda: Transformer(words=500), adam(5e-3)),
+        ),
+        sound(
+            "sound_first_layer_frozen",
+            "The first layer stays at its random start; the others make up for it.",
+            training(digits, "classes", _unfrozen_late, sgd(0.1)),
+        ),
+        sound(
+            "sound_unused_parameter",
+            "A parameter kept for checkpoints of an older version takes no part.",
+            training(digits, "classes", _with_relic, sgd(0.1)),
+        ),
+    )
+
+
+def _with_relic() -> nn.Module:
+    model = _net()
+    model.register_parameter("relic", nn.Parameter(torch.zeros(3)))
+    return model
+
+
+def _zeroed_branches() -> nn.Module:
+    model = fitted(ResidualMLP(64, 32, 10, blocks=6, norm=False))
+    for name, module in model.named_modules():
+        if name.startswith("blocks") and name.endswith("fc2"):
+            nn.init.zeros_(module.weight)  # type: ignore[arg-type]
+    return model
+
+
+def _shrinking_stream() -> nn.Module:
+    class Halved(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = ResidualMLP(64, 32, 10, blocks=8)
+            self.net.blocks = nn.Sequential(*(nn.Sequential(block, Fn(lambda x: 0.5 * x)) for block in self.net.blocks))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(x)  # type: ignore[no-any-return]
+
+    return Halved()
+
+
+def _residual() -> tuple[Patient, ...]:
+    return (
+        sound(
+            "sound_zero_residual",
+            "The last layer of every residual branch starts at zero, and so do half of the gradients.",
+            training(digits, "classes", _zeroed_branches, sgd(0.05)),
+        ),
+        sound(
+            "sound_post_norm",
+            "A transformer with its norms after the additions.",
+            training(recall, "classes", lambda: Transformer(order="post"), adam(3e-3), epochs=16),
+        ),
+        sound(
+            "sound_residual_cnn",
+            "A residual CNN with BatchNorm.",
+            training(digits, "classes", ResidualCNN, sgd(0.05, 0.9), epochs=6),
+        ),
+        sound(
+            "sound_deep_residual",
+            "Thirty pre-norm blocks, whose stream grows and whose gradient does too.",
+            training(digits, "classes", lambda: ResidualMLP(64, 24, 10, blocks=30), adam(2e-3), epochs=6),
+        ),
+        sound(
+            "sound_shrinking_stream",
+            "The stream is halved after each of eight blocks, and the norms make it whole again.",
+            training(digits, "classes", _shrinking_stream, adam(3e-3), epochs=10),
+        ),
+    )
+
+
+def _noisy_losses() -> tuple[Patient, ...]:
+    return (
+        sound(
+            "sound_label_noise",
+            "Three labels of ten are wrong: the loss levels off where it must.",
+            training(noisy_blobs, "classes", lambda: mlp((16, 12, 6)), sgd(0.1), epochs=15),
+        ),
+        sound(
+            "sound_rare_classes",
+            "One class holds 85 % of the samples, so the loss of a constant is low from the start.",
+            training(lambda: blobs(rare=True), "classes", lambda: fitted(mlp((16, 32, 6))), sgd(0.1), epochs=15),
+        ),
+        sound(
+            "sound_noise_floor",
+            "A third of the target's variance is noise that nothing can explain.",
+            training(
+                lambda: teacher(noise=0.6),
+                "real",
+                lambda: fitted(mlp((12, 16, 1), nn.Tanh), "tanh"),
+                sgd(0.1),
+                epochs=40,
+            ),
+        ),
+        sound(
+            "sound_small_batches",
+            "Batches of four: the step loss jumps about while the epoch loss falls.",
+            training(digits, "classes", lambda: fitted(mlp((64, 32, 10))), sgd(0.03), epochs=3, size=4),
+        ),
+        sound(
+            "sound_heavy_dropout",
+            "Half of all units are dropped, which keeps the training loss high.",
+            training(digits, "classes", lambda: fitted(mlp((64, 256, 256, 10), drop=0.5)), adam(2e-3), epochs=16),
+        ),
+        sound(
+            "sound_overlapping_clouds",
+            "Clouds that overlap, so that no classifier can be sure.",
+            training(lambda: blobs(spread=2.6), "classes", lambda: fitted(mlp((16, 24, 6))), sgd(0.1), epochs=12),
+        ),
+        sound(
+            "sound_noisy_rings",
+            "Rings so blurred that one point in six lies on the wrong one.",
+            training(lambda: circles(noise=0.4), "classes", lambda: fitted(mlp((2, 24, 24, 2))), sgd(0.1), epochs=25),
+        ),
+    )
+
+
+def _loader() -> DataLoader[tuple[torch.Tensor, ...]]:
+    draw = torch.Generator().manual_seed(11)
+    return DataLoader(TensorDataset(*digits().train), batch_size=64, shuffle=True, drop_last=True, generator=draw)
+
+
+def _optimizers() -> tuple[Patient, ...]:
+    def normed() -> nn.Module:
+        return mlp(_FOUR, norm=nn.BatchNorm1d)
+
+    return (
+        sound(
+            "sound_one_cycle",
+            "OneCycle up to a rate of 1 on a network with BatchNorm.",
+            training(
+                digits,
+                "classes",
+                normed,
+                sgd(0.1, 0.9),
+                scheduler=lambda optimizer, steps: lr_scheduler.OneCycleLR(optimizer, max_lr=0.5, total_steps=steps),
+            ),
+        ),
+        sound(
+            "sound_clipped_always",
+            "The clip is active at every step and makes SGD walk with an even pace.",
+            training(
+                digits, "classes", _net, sgd(0.3), clip=partial(torch.nn.utils.clip_grad_norm_, max_norm=0.3), epochs=14
+            ),
+        ),
+        sound(
+            "sound_cosine_to_zero",
+            "A cosine to zero at the end of the run.",
+            training(
+                digits,
+                "classes",
+                _net,
+                sgd(0.2),
+                scheduler=lambda optimizer, steps: lr_scheduler.CosineAnnealingLR(optimizer, steps),
+            ),
+        ),
+        sound(
+            "sound_short_warmup",
+            "A transformer with a warm-up over thirty steps.",
+            training(
+                recall,
+                "classes",
+                Transformer,
+                adam(5e-3),
+                scheduler=lambda optimizer: lr_scheduler.LinearLR(optimizer, 0.01, 1.0, total_iters=30),
+            ),
+        ),
+        sound(
+            "sound_moderate_decay",
+            "AdamW with a decay of 0.1.",
+            training(digits, "classes", _net, lambda m: torch.optim.AdamW(m.parameters(), 3e-3, weight_decay=0.1)),
+        ),
+        sound(
+            "sound_momentum",
+            "Momentum 0.95 at a rate that suits it.",
+            training(digits, "classes", _net, sgd(0.02, 0.95)),
+        ),
+        sound(
+            "sound_decay_late",
+            "A step decay by ten when all is learned.",
+            training(
+                digits,
+                "classes",
+                _net,
+                sgd(0.15),
+                scheduler=lambda optimizer: lr_scheduler.StepLR(optimizer, 9, 0.1),
+                scheduler_every="epoch",
+            ),
+        ),
+        sound(
+            "sound_big_batches",
+            "Batches of 350 under SGD at 0.5: few, smooth steps.",
+            training(digits, "classes", _net, sgd(0.3, 0.9), size=350, epochs=25),
+        ),
+        sound(
+            "sound_accumulated",
+            "Four micro-batches of 16 make one step.",
+            training(digits, "classes", _net, sgd(0.1), size=16, accumulate=4),
+        ),
+        sound(
+            "sound_dataloader",
+            "A DataLoader instead of a function.",
+            training(digits, "classes", _net, sgd(0.1), batches=_loader),
+        ),
+    )
+
+
+def _bare_attention() -> nn.Module:
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tokens, self.places = nn.Embedding(9, 32), nn.Embedding(10, 32)
+            self.mix = nn.ModuleList(Attention(32, 4) for _ in range(2))
+            self.norm, self.out = nn.LayerNorm(32), nn.Linear(32, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.tokens(x) + self.places.weight
+            for layer in self.mix:
+                h = h + functional.gelu(layer(self.norm(h)))
+            return self.out(self.norm(h).mean(1))  # type: ignore[no-any-return]
+
+    return Bare()
+
+
+def _plain() -> tuple[Patient, ...]:
+    def build(act: Callable[[], nn.Module], kind: str) -> Callable[[], nn.Module]:
+        return lambda: fitted(mlp(_FOUR, act), kind)
+
+    return (
+        sound(
+            "sound_gelu",
+            "GELU layers of the right start.",
+            training(digits, "classes", build(nn.GELU, "gelu"), sgd(0.1)),
+        ),
+        sound("sound_silu", "SiLU layers under Adam.", training(digits, "classes", build(nn.SiLU, "silu"), adam(3e-3))),
+        sound(
+            "sound_selu_deep",
+            "Sixteen SELU layers without any norm.",
+            training(
+                digits, "classes", lambda: fitted(mlp((64, *(48,) * 16, 10), nn.SELU), "selu"), sgd(0.01), epochs=14
+            ),
+        ),
+        sound(
+            "sound_lstm",
+            "A short LSTM that reads ten words; the answer stands anywhere.",
+            training(lambda: recall(length=6, words=4), "classes", lambda: Recurrent(5, 32, 4), adam(1e-2), epochs=20),
+        ),
+        sound("sound_cnn", "A plain CNN.", training(digits, "classes", lambda: fitted(cnn()), sgd(0.1), epochs=12)),
+        sound("sound_transformer", "A pre-norm transformer.", training(recall, "classes", Transformer, adam(5e-3))),
+        sound(
+            "sound_attention_only",
+            "Attention without feed-forward layers.",
+            training(recall, "classes", _bare_attention, adam(1e-2)),
+        ),
+        sound(
+            "sound_two_towers",
+            "Two inputs, two towers, no evaluation.",
+            training(pairs, "classes", lambda: fitted(TwoTowers()), sgd(0.1, 0.9), epochs=15, judged=False),
+        ),
+        sound(
+            "sound_functional",
+            "Bare parameters and torch.tanh.",
+            training(digits, "classes", lambda: Functional(_FOUR, torch.tanh, lambda n: n**-0.5), sgd(0.2)),
+        ),
+        sound(
+            "sound_linear",
+            "A linear classifier: no hidden layer, nothing to vanish.",
+            training(digits, "classes", lambda: nn.Linear(64, 10), sgd(0.2), epochs=15),
+        ),
+        sound(
+            "sound_table",
+            "A regression on a mixed table.",
+            training(tabular, "real", lambda: fitted(mlp((10, 48, 48, 1))), sgd(0.05, 0.9), epochs=20),
+        ),
+        sound(
+            "sound_binary",
+            "One logit and a logistic loss.",
+            training(lambda: moons(binary=True), "binary", lambda: fitted(mlp((2, 24, 24, 1))), sgd(0.5), epochs=40),
+        ),
+    )
+
+
+def _normalised_pixels() -> nn.Module:
+    return nn.Sequential(nn.BatchNorm1d(64), fitted(mlp((64, 64, 64, 10))))
+
+
+def _log_softmax_twice() -> nn.Module:
+    return nn.Sequential(_net(), nn.LogSoftmax(dim=1))
+
+
+def _off_centre(model: nn.Module, batch: Tensors) -> torch.Tensor:
+    images, labels = batch
+    return functional.cross_entropy(model(images + 0.8), labels)
+
+
+def _autocast() -> nn.Module:
+    return _net()
+
+
+def _numbers() -> tuple[Patient, ...]:
+    return (
+        sound(
+            "sound_log_softmax_twice",
+            "log_softmax before cross entropy, which applies it again: the second changes nothing.",
+            training(digits, "classes", _log_softmax_twice, sgd(0.1)),
+        ),
+        sound(
+            "sound_pixels_normed",
+            "Pixels from 0 to 255 into a network that begins with BatchNorm.",
+            training(lambda: digits(standardised=False), "classes", _normalised_pixels, sgd(0.1)),
+        ),
+        sound(
+            "sound_not_centred",
+            "Inputs with a mean of nearly one spread.",
+            training(digits, "classes", _net, sgd(0.05), loss=_off_centre, judged=False),
+        ),
+        sound(
+            "sound_autocast_bfloat16",
+            "bfloat16 autocast over float32 weights.",
+            training(digits, "classes", _autocast, sgd(0.1), precision=torch.bfloat16),
+        ),
+        sound(
+            "sound_large_loss",
+            "The loss is multiplied by ten thousand; Adam divides it out again.",
+            training(
+                digits,
+                "classes",
+                _net,
+                adam(3e-3),
+                loss=lambda model, batch: 1e4 * plain_loss("classes")(model, batch),
+            ),
+        ),
+        sound(
+            "sound_sigmoid_on_unit_targets",
+            "A sigmoid at the end of a regression whose targets lie between 0 and 1.",
+            training(
+                circles,
+                "classes",
+                lambda: nn.Sequential(fitted(mlp((2, 32, 32, 2))), nn.Sigmoid()),
+                sgd(1.0, 0.9),
+                epochs=20,
+                loss=lambda model, batch: functional.mse_loss(model(batch[0]), functional.one_hot(batch[1], 2).float()),
+            ),
+        ),
+        sound(
+            "sound_weight_normed",
+            "Huge weights before a LayerNorm, which divides them out.",
+            training(digits, "classes", _huge_before_norm, adam(3e-3)),
+        ),
+        sound(
+            "sound_scaled_head",
+            "Logits are divided by the root of the width, as in wide-network parametrisations.",
+            training(
+                digits,
+                "classes",
+                lambda: nn.Sequential(_net(), Fn(lambda x: x / math.sqrt(10))),
+                sgd(0.3),
+            ),
+        ),
+    )
+
+
+def _huge_before_norm() -> nn.Module:
+    model = fitted(mlp(_FOUR, norm=nn.LayerNorm))
+    with torch.no_grad():
+        for index in (1, 2, 3):
+            model.get_submodule(f"fc{index}").weight.mul_(100.0)  # type: ignore[operator, union-attr]
+    return model
