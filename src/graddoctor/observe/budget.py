@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from graddoctor.observe.ledger import Signal
+from graddoctor.observe import _rows
+from graddoctor.observe._flow import Flow
+from graddoctor.observe._rows import Cut, Group
+from graddoctor.observe.dominators import Chain
+from graddoctor.observe.graph import Edge, Node
+from graddoctor.observe.ledger import Reading, Signal, signal
+
+_NOTHING = 1e-12  # decades: views and casts that change no norm
+_TOLERANCE = 1e-2  # half types round the sum of the paths that the shares are taken of
 
 
 @dataclass(frozen=True)
@@ -87,3 +97,111 @@ class Budget:
         for row in self.rows:
             totals[row.name] = totals.get(row.name, 0.0) + row.decades
         return totals
+
+
+def projected(groups: Sequence[Group]) -> set[Edge]:
+    """Edges whose part in the gradient of a row's early end must be read in backward, for the shares of its paths."""
+    return {edge for group in groups for path in group.paths for edge in path.edges}
+
+
+def settle(
+    groups: Sequence[Group], flow: Flow, owner: Callable[[Node], str], read: Callable[[Node], Reading | None]
+) -> Budget:
+    """Put numbers to rows.
+
+    Parameters
+    ----------
+    groups
+        The rows, early to late.
+    flow
+        Norms of the gradients.
+    owner
+        The module that a weighing operation's parameter belongs to.
+    read
+        Spread between samples and root mean square of what a node made.
+    """
+    titles = _unique([_rows.title(group, owner) for group in groups])
+    norms = [_norm(group.early, flow) for group in groups] + [_norm(group.late, flow) for group in groups[-1:]]
+    broken = max((i for i, norm in enumerate(norms) if not _sound(norm)), default=-1)
+    rows = []
+    for i, (group, name) in enumerate(zip(groups, titles, strict=True)):
+        rows.append(_row(group, name, norms[i], norms[i + 1], flow, owner, lost=i <= broken))
+    total = math.fsum(row.decades for row in rows)
+    cut = titles[min(broken, len(titles) - 1)] if broken >= 0 and titles else None
+    cuts = [group.early.nodes for group in groups] + [group.late.nodes for group in groups[-1:]]
+    return Budget(tuple(rows), total, cut, signal(titles, cuts, read))
+
+
+def _row(
+    group: Group, name: str, start: float, end: float, flow: Flow, owner: Callable[[Node], str], *, lost: bool
+) -> Row:
+    decades = 0.0 if lost else math.log10(start) - math.log10(end)
+    weights = [owner(node) for node in group.nodes if node.weighs]
+    others = [node.module for node in group.nodes if not node.weighs and node.sort != "view" and node.module]
+    first = [owner(group.origin)] if group.origin is not None else []
+    modules = tuple(dict.fromkeys(module for module in (*first, *weights, *others) if module))
+    sizes = (_numel(group.early), _numel(group.late))
+    size = 0.5 * math.log10(sizes[0] / sizes[1]) if all(sizes) else 0.0
+    parts = () if lost else _parts(group, decades, flow, owner)
+    return Row(name, group.kind, modules, decades, size, start, end, parts)
+
+
+def _parts(group: Group, decades: float, flow: Flow, owner: Callable[[Node], str]) -> tuple[Part, ...]:
+    parts = list(_path_parts(group, flow, owner))
+    rest = decades
+    for node, before in group.steps:
+        gain = _gain(flow.at(before), flow.at(node))
+        kind = _rows.sorts(node)
+        if kind == "other" and abs(gain) < _NOTHING:
+            continue
+        rest -= gain
+        module = owner(node) if node.weighs else node.module
+        parts.append(Part(module or node.kind, kind, (module,) if module else (), gain))
+    if group.core is None and (abs(rest) > _NOTHING or not parts):
+        parts.append(Part("other", "other", (), rest))
+    return tuple(parts)
+
+
+def _path_parts(group: Group, flow: Flow, owner: Callable[[Node], str]) -> list[Part]:
+    core = group.core
+    if core is None or core.early is None or core.late is None or not group.paths:
+        return []
+    whole = flow.at(core.early) ** 2
+    dots = [sum(flow.part(edge) for edge in path.edges) for path in group.paths]
+    if not math.isclose(sum(dots), whole, rel_tol=_TOLERANCE):
+        dots = [math.nan for _ in dots]
+    parts = []
+    for path, dot in zip(group.paths, dots, strict=True):
+        names = [owner(node) if node.weighs else node.module for node in path.nodes if node.sort != "view"]
+        modules = tuple(dict.fromkeys(name for name in names if name))
+        gain = _gain(flow.over(path.edges), flow.at(core.late))
+        label = _rows.common(modules) or path.kind
+        parts.append(Part(label if path.kind != "skip" else "skip", path.kind, modules, gain, dot / sum(dots)))
+    return parts
+
+
+def _gain(leaving: float, arriving: float) -> float:
+    if not (_sound(leaving) and _sound(arriving)):
+        return math.nan
+    return math.log10(leaving) - math.log10(arriving)
+
+
+def _sound(norm: float) -> bool:
+    return math.isfinite(norm) and norm > 0
+
+
+def _norm(cut: Cut, flow: Flow) -> float:
+    return math.hypot(*(flow.at(node) for node in cut.whole)) if cut.whole else flow.over(cut.edges)
+
+
+def _numel(cut: Cut) -> int:
+    return sum(node.numel for node in cut.nodes)
+
+
+def _unique(names: Collection[str]) -> list[str]:
+    counts: dict[str, int] = {}
+    found = []
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+        found.append(name if counts[name] == 1 else f"{name} ({counts[name]})")
+    return found

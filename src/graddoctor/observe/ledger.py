@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+
+from graddoctor.observe.graph import Node
+
+Reading = tuple[float, float]  # spread between samples, root mean square
 
 
 @dataclass(frozen=True)
@@ -28,3 +34,51 @@ class Signal:
     reason: str | None = None
     levels: tuple[float, ...] = ()
     relative: tuple[float, ...] = ()
+
+
+def signal(names: Sequence[str], cuts: Sequence[Iterable[Node]], read: Callable[[Node], Reading | None]) -> Signal:
+    """Read the spread at every cut.
+
+    Parameters
+    ----------
+    names
+        Of the budget's rows, early to late.
+    cuts
+        The tensors of each cut, by the nodes that made them: one more than there are rows.
+    read
+        Spread and root mean square of what a node made in the forward pass, ``None`` where unknown.
+    """
+    levels, relative = [], []
+    for nodes in cuts:
+        together = _together(list(dict.fromkeys(nodes)), read)
+        if together is None:
+            return Signal(reason="no batch axis was found in the tensors of a cut, or the batch holds one sample")
+        apart, size = together
+        levels.append(_log10(apart))
+        relative.append(_log10(apart / size) if size else math.nan)
+    if not all(math.isfinite(level) for level in levels):
+        place = next(i for i, level in enumerate(levels) if not math.isfinite(level))
+        what = "are all alike" if levels[place] == -math.inf else "are not finite"
+        where = names[min(place, len(names) - 1)] if names else "the output"
+        return Signal(reason=f"samples {what} from {where} on", levels=tuple(levels), relative=tuple(relative))
+    changes = [late - early for early, late in zip(levels, levels[1:], strict=False)]
+    return Signal(tuple(zip(names, changes, strict=True)), math.fsum(changes), None, tuple(levels), tuple(relative))
+
+
+def _together(nodes: Sequence[Node], read: Callable[[Node], Reading | None]) -> Reading | None:
+    apart = size = 0.0
+    count = 0
+    for node in nodes:
+        found = read(node)
+        if found is None:
+            return None
+        apart += found[0] ** 2 * node.numel
+        size += found[1] ** 2 * node.numel
+        count += node.numel
+    return (math.sqrt(apart / count), math.sqrt(size / count)) if count else None
+
+
+def _log10(value: float) -> float:
+    if value == 0:
+        return -math.inf
+    return math.log10(value) if math.isfinite(value) else math.nan

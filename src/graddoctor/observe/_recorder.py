@@ -1,0 +1,336 @@
+"""Follow a forward pass: which operation ran in which module, what samples flowed into, and how far apart they stay."""
+
+from __future__ import annotations
+
+import weakref
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from graddoctor.observe import _activations as activations
+from graddoctor.observe import _operations as operations
+from graddoctor.observe import _samples as samples_of
+from graddoctor.observe._guard import Guard
+from graddoctor.observe._nonlinear import SOFTSIGN, Nonlinearity, nonlinearity
+
+_number: Callable[[], int] = torch.autograd._get_sequence_nr  # noqa: SLF001 - the clock of the graph; FX reads it too
+_UNKNOWN = 1 << 200  # origin bit of samples that are not in the batch
+_CANDIDATES = frozenset(operations.activations())
+
+
+class Plan(NamedTuple):
+    """What is known of an operator before it is called."""
+
+    kind: str
+    sort: str
+    writes: tuple[int, ...]
+    nonlinear: bool
+
+
+class Trace(NamedTuple):
+    """What is known of a tensor: from which tensors of the batch (bits), by what it was made, are units on axis 1."""
+
+    alive: weakref.ref[Tensor]
+    origin: int
+    kind: str
+    module: str
+    channels: bool
+
+
+@dataclass
+class Seen:
+    """One operation with a node in the graph."""
+
+    data: bool
+    spread: Tensor | None = None
+    rms: Tensor | None = None
+
+
+@dataclass
+class Pass:
+    """One forward pass: what went in at the top, what came out, and every operation by its number in the graph."""
+
+    samples: int
+    handed: dict[str, Tensor] = field(default_factory=dict)
+    origins: dict[str, int] = field(default_factory=dict)
+    output: Any = None
+    end: int | None = None
+    seen: dict[int, Seen] = field(default_factory=dict)
+    calls: list[tuple[int, str]] = field(default_factory=list)
+
+    def module_at(self, number: int) -> str:
+        """The innermost module that ran when the node with this number was made (``""``: the root, or none)."""
+        place = bisect_right(self.calls, number, key=lambda call: call[0])
+        return self.calls[place - 1][1] if place else ""
+
+
+class Recorder(TorchDispatchMode):
+    """Watches the forward passes of one probe.
+
+    Operators are seen below autograd: each that makes a node runs right after the node has drawn its number.
+    """
+
+    def __init__(self, model: nn.Module, guard: Guard) -> None:
+        super().__init__()
+        self._model = model
+        self.names = {id(module): name for name, module in model.named_modules()}
+        self.plain = {
+            name for name, module in model.named_modules() if name and not module._modules and not module._parameters
+        }
+        self.guard = guard
+        self.uses: dict[str, activations.Use] = {}
+        self.dtypes: dict[torch.dtype, None] = {}
+        self.now = Pass(0)
+        self._plans: dict[Any, Plan] = {}
+        self._traces: dict[int, Trace] = {}
+        self._stack: list[str] = []
+        self._counts: dict[str, int] = {}
+        self._last = -1
+        self._inside_custom = False
+        self._absolute: tuple[int, Tensor, Tensor] | None = None
+        self._detailed = False
+        self._told = False
+
+    @contextmanager
+    def follow(self, tensors: list[Tensor], *, detailed: bool) -> Iterator[Pass]:
+        """Record one forward pass over a batch that holds ``tensors``; ``detailed``: keep what the graph needs."""
+        samples = samples_of.batch_size([tuple(t.shape) for t in tensors])
+        self.now, self._detailed, self._told = Pass(samples), detailed, bool(tensors)
+        self._traces.clear()
+        self._counts.clear()
+        self._stack.clear()
+        self._last = _number() - 1
+        for bit, tensor in enumerate(tensors):
+            self._remember(tensor, 1 << bit, "input", "", channels=False)
+        handles = [
+            register_module_forward_pre_hook(self._enter),
+            register_module_forward_hook(self._leave, always_call=True),
+            self._model.register_forward_pre_hook(self._enter_root, with_kwargs=True),
+        ]
+        try:
+            with self:
+                yield self.now
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def trace(self, tensor: Tensor) -> Trace | None:
+        """What is known of a tensor, if it was made from the batch in this pass."""
+        known = self._traces.get(id(tensor))
+        return known if known is not None and known.alive() is tensor else None
+
+    def _remember(self, tensor: Tensor, origin: int, kind: str, module: str, *, channels: bool) -> None:
+        self._traces[id(tensor)] = Trace(weakref.ref(tensor), origin, kind, module, channels)
+
+    # -- modules
+
+    def _enter_root(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Take the keyword arguments, which torch keeps from hooks on all modules."""
+        del module, args
+        if len(self._stack) == 1:
+            for path, tensor in tensors_in(kwargs):
+                self._hand(path, tensor)
+
+    def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        name = self.names.get(id(module))
+        if name is None:
+            return
+        if not self._stack:
+            for index, value in enumerate(args):
+                for path, tensor in tensors_in(value, f"input {index + 1}" if len(args) > 1 else "input"):
+                    self._hand(path, tensor)
+        self._stack.append(name)
+        self._note_call(name)
+
+    def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        del args
+        if id(module) not in self.names or not self._stack:
+            return
+        self._stack.pop()
+        self._note_call(self._stack[-1] if self._stack else "")
+        if not self._stack:
+            self.now.output, self.now.end = output, _number()
+
+    def _hand(self, path: str, tensor: Tensor) -> None:
+        if path in self.now.handed:
+            return
+        self.now.handed[path] = tensor
+        known = self.trace(tensor)
+        self.now.origins[path] = known.origin if known is not None else 0
+        if known is None:  # made out of sight, or not from the batch: samples all the same
+            self._remember(tensor, _UNKNOWN, "input", "", channels=False)
+            self._told = True
+
+    def _note_call(self, name: str) -> None:
+        if self._detailed:
+            self.now.calls.append((_number(), name))
+
+    # -- operators
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        del types
+        kwargs = kwargs or {}
+        plan = self._plans.get(func)
+        if plan is None:
+            plan = self._plans[func] = _plan(func)
+        for place in plan.writes:
+            if place < len(args) and isinstance(args[place], Tensor):
+                self.guard.before_write(args[place])
+        what = nonlinearity(plan.kind, args, kwargs) if plan.nonlinear else None
+        origin, channels = self._origin(args, kwargs)
+        if what is None or not (origin or not self._told):
+            result = func(*args, **kwargs)
+        else:
+            before = activations.look_before(what, args[0], args, kwargs, in_place=bool(plan.writes))
+            result = func(*args, **kwargs)
+            self._look(what, before, args, kwargs, _first(result), channels=channels)
+        self._after(plan, origin, args, _first(result), result, channels=channels)
+        return result
+
+    def _origin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[int, bool]:
+        origin, channels = 0, False
+        for tensor in _flat(args, kwargs):
+            known = self.trace(tensor)
+            if known is not None:
+                origin |= known.origin
+                channels |= known.channels and tensor.dim() == args[0].dim() if isinstance(args[0], Tensor) else False
+        return origin, channels
+
+    def _after(
+        self, plan: Plan, origin: int, args: tuple[Any, ...], out: Tensor | None, result: Any, *, channels: bool
+    ) -> None:
+        module = self._stack[-1] if self._stack else ""
+        if out is not None and out.is_floating_point():
+            self.dtypes.setdefault(out.dtype)
+        if origin:
+            kind, maker = plan.kind, module
+            if plan.sort == operations.VIEW or plan.kind in {"select", "slice", "dropout"}:
+                known = self.trace(args[0]) if isinstance(args[0], Tensor) else None
+                if known is not None:
+                    kind, maker = known.kind, known.module
+            if plan.kind == "convolution":
+                channels = True
+            elif plan.sort in {operations.WEIGHT, operations.VIEW} and plan.kind not in {"cast", "clone", "detach"}:
+                channels = False
+            for tensor in result if isinstance(result, (tuple, list)) else (result,):
+                if isinstance(tensor, Tensor):
+                    self._remember(tensor, origin, kind, maker, channels=channels)
+            if plan.kind in {"abs", "add", "div"}:
+                self._softsign(plan.kind, args, out, channels=channels)
+        if self._detailed:
+            self._file(plan, out, data=bool(origin) or not self._told)
+
+    def _file(self, plan: Plan, out: Tensor | None, *, data: bool) -> None:
+        """Store what the operation made under the number of its node, if it made one."""
+        number = _number() - 1
+        custom = not torch.is_grad_enabled()  # only a custom function runs without grad after its node was made
+        if number == self._last:
+            if not (custom and self._inside_custom):
+                return
+        else:
+            self._inside_custom = custom
+        self._last = number
+        seen = self.now.seen[number] = Seen(data)
+        if data and out is not None and out.is_floating_point() and plan.sort != operations.VIEW:
+            seen.spread = samples_of.spread(out, self.now.samples)
+            seen.rms = samples_of.rms(out)
+
+    # -- nonlinearities
+
+    def _look(
+        self,
+        what: Nonlinearity,
+        before: activations.Before,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        y: Tensor | None,
+        *,
+        channels: bool,
+    ) -> None:
+        if y is None or not y.is_floating_point():
+            return
+        use = self._use(what, y)
+        units_second = channels or y.dim() in {4, 5}
+        activations.look_after(
+            use, before, args[0], y, args, kwargs, samples=self.now.samples, channels=units_second and y.dim() > 2
+        )
+
+    def _use(self, what: Nonlinearity, y: Tensor) -> activations.Use:
+        module = self._stack[-1] if self._stack else ""
+        place = module if self._stack else "loss" if self.now.end is not None else ""
+        name = place if place in self.plain else f"{place}:{what.kind}" if place else what.kind
+        count = self._counts[name] = self._counts.get(name, 0) + 1
+        if count > 1:
+            name = f"{name}#{count}"
+        use = self.uses.get(name)
+        if use is None:
+            use = self.uses[name] = activations.Use(name, module, what, tuple(y.shape), -1)
+        if self._detailed:
+            use.number = _number() - 1
+        return use
+
+    def _softsign(self, kind: str, args: tuple[Any, ...], out: Tensor | None, *, channels: bool) -> None:
+        """Recognise x / (1 + |x|), which torch computes in three steps."""
+        if out is None:
+            return
+        if kind == "abs":
+            self._absolute = (id(out), args[0], out)
+        elif self._absolute is not None:
+            tag, x, _ = self._absolute
+            if kind == "add" and id(args[0]) == tag and args[1:2] == (1,):
+                self._absolute = (id(out), x, out)
+            elif kind == "div" and args[0] is x and id(args[1]) == tag:
+                before = activations.look_before(SOFTSIGN, x, (), {}, in_place=False)
+                self._look(SOFTSIGN, before, args, {}, out, channels=channels)
+                self._absolute = None
+
+
+def _plan(func: Any) -> Plan:
+    schema = func._schema  # noqa: SLF001 - every operator's public description hides behind this name
+    writes = tuple(
+        place for place, arg in enumerate(schema.arguments) if arg.alias_info is not None and arg.alias_info.is_write
+    )
+    kind = operations.kind_of(schema.name.rsplit("::", 1)[-1].rstrip("_"))
+    return Plan(kind, operations.sort_of(kind), writes, kind in _CANDIDATES)
+
+
+def _first(result: Any) -> Tensor | None:
+    if isinstance(result, (tuple, list)):
+        result = result[0] if result else None
+    return result if isinstance(result, Tensor) else None
+
+
+def _flat(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Tensor]:
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            for inner in value:
+                if isinstance(inner, Tensor):
+                    yield inner
+
+
+def tensors_in(value: Any, path: str = "", depth: int = 4) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in tuples, lists, dicts, dataclasses and plain objects, with the path to it."""
+    if isinstance(value, Tensor):
+        yield path, value
+    elif depth == 0 or value is None or isinstance(value, (str, bytes, int, float, nn.Module)):
+        return
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from tensors_in(inner, f"{path}.{key}" if path else str(key), depth - 1)
+    elif isinstance(value, (tuple, list)):
+        for index, inner in enumerate(value):
+            yield from tensors_in(inner, f"{path}[{index}]" if path else str(index), depth - 1)
+    elif hasattr(value, "__dict__"):
+        for key, inner in vars(value).items():
+            yield from tensors_in(inner, f"{path}.{key}" if path else key, depth - 1)
