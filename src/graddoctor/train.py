@@ -69,7 +69,8 @@ class Outcome:
     evaluation
         ``recipe.evaluate(model)`` at the end, or ``None``.
     ended
-        ``"complete"``, ``"non-finite"`` (losses stayed so), ``"stopped"`` (by the observer) or ``"deadline"``.
+        ``"complete"``, ``"non-finite"`` (losses stayed so), ``"stopped"`` (by the observer), ``"deadline"``
+        or ``"interrupted"`` (Ctrl-C: what was seen is kept).
     """
 
     losses: NDArray[np.float64]
@@ -245,32 +246,37 @@ class _Run:
     def run(self, around: Callable[[], AbstractContextManager[Any]]) -> Outcome:
         self.observer.built(self.model, self.optimizer, self.steps)
         seed_everything(self.recipe.seed + 1)
-        started, ended = time.perf_counter(), "complete"
-        with around():
-            for step, micro in enumerate(itertools.islice(self._groups(), self.steps)):
-                self._step(step, micro)
-                if step % _LOOK_EVERY == _LOOK_EVERY - 1:
-                    self._read_losses()
-                    if self._hopeless():
-                        ended = "non-finite"
-                        break
-                    if self.observer.stop:
-                        ended = "stopped"
-                        break
-                    if time.monotonic() > self.deadline:
-                        ended = "deadline"
-                        break
+        started = time.perf_counter()
+        try:
+            with around():
+                ended = self._steps()
+        except KeyboardInterrupt:
+            ended = "interrupted"
         self._read_losses()
         seconds = time.perf_counter() - started
         return Outcome(
             losses=np.asarray(self.values, dtype=np.float64),
             total_steps=self.total,
             steps_per_epoch=self.per_epoch,
-            evaluation=evaluate(self.recipe, self.model),
+            evaluation=None if ended == "interrupted" else evaluate(self.recipe, self.model),
             seconds=seconds,
             ended=ended,
             model=self.model,
         )
+
+    def _steps(self) -> str:
+        """Run all steps and say how it ended."""
+        for step, micro in enumerate(itertools.islice(self._groups(), self.steps)):
+            self._step(step, micro)
+            if step % _LOOK_EVERY == _LOOK_EVERY - 1:
+                self._read_losses()
+                if self._hopeless():
+                    return "non-finite"
+                if self.observer.stop:
+                    return "stopped"
+            if time.monotonic() > self.deadline:
+                return "deadline"
+        return "complete"
 
     def _groups(self) -> Iterator[list[Any]]:
         """Micro-batches of one step after another, over all epochs."""

@@ -1,0 +1,135 @@
+"""Interventions decide: put the suspected causes to experiments, and make a finding of the one that is confirmed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from graddoctor.diagnose.observation import Monitor, Observation
+from graddoctor.diagnose.plan import Step, plan, sick_start
+from graddoctor.diagnose.suspicion import Suspicion
+from graddoctor.prove.experiment import HALF, Arm, Bench
+from graddoctor.prove.sweep import sweep
+from graddoctor.remedies.optimizer import learning_rate
+from graddoctor.remedies.remedy import Remedy
+from graddoctor.terms import Cause, Trial
+
+SOUND = 0.12
+"""A run that leaves less than this to gain is sound: no experiment could gain more than noise does."""
+
+FULL_GAIN = 0.2
+NEAR_BEST = 0.6
+RATE_ALONE = 0.6
+"""A structure that needs another rate is not credited where that rate alone gives this share of its gain."""
+
+_RATES = (0.1, 10.0)
+_SWEPT = (0.25, 4.0)  # a sweep that asks for a rate within these is content with the given one
+_SMITH = 10.0  # a climbing rate is best where it has long been too high: a tenth of it trains
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the experiments say: the arm that is credited, all arms in the order in which they ran."""
+
+    arm: Arm | None
+    arms: tuple[Arm, ...] = ()
+    aborted: str = ""
+    contradicted: tuple[Arm, ...] = field(default_factory=tuple)
+
+
+def decide(seen: Observation, suspicions: tuple[Suspicion, ...], bench: Bench) -> Verdict:
+    """Try the suspected causes in order; stop at the first that gives back half of what is missing."""
+    tried: list[Arm] = []
+    for step in plan(seen, suspicions):
+        if bench.exhausted:
+            break
+        for arm in _arms(step, seen, bench):
+            tried.append(arm)
+            if bench.enough(arm.gain) and not arm.worse_metric:
+                return Verdict(_credited(arm, bench, tried), tuple(bench.arms.values()), bench.aborted)
+            if bench.exhausted:
+                break
+    arm = _best_of(tried, bench)
+    return Verdict(arm, tuple(bench.arms.values()), bench.aborted, tuple(a for a in tried if a.worse_metric))
+
+
+def _arms(step: Step | None, seen: Observation, bench: Bench) -> Iterable[Arm]:
+    """The experiments that one suspected cause is put to."""
+    if step is None:
+        yield from (bench.run(learning_rate(factor)) for factor in _rates(seen, bench))
+        return
+    arm = bench.run(step.remedy)
+    yield arm
+    if step.structural and not arm.failed and not bench.enough(arm.gain):
+        factor = _swept(step.remedy, bench)
+        if factor is not None:
+            yield bench.run(step.remedy.then(learning_rate(factor)))
+
+
+def _rates(seen: Observation, bench: Bench) -> tuple[float, ...]:
+    """The rate that a sweep asks for, then a tenth and ten times the given one."""
+    del seen
+    factor = _swept(None, bench)
+    return _RATES if factor is None else (factor, *(r for r in _RATES if not 1 / 3 < r / factor < 3))  # noqa: PLR2004
+
+
+def _swept(remedy: Remedy | None, bench: Bench) -> float | None:
+    """Factor of the given rate at which a (treated) recipe trains, where that is not the given rate itself."""
+    recipe = remedy(bench.recipe) if remedy else bench.recipe
+    around = remedy.around if remedy else None
+    bench.announce("a sweep of the learning rate")
+    found = sweep(recipe, bench.plain.yardstick, around=around)
+    bench.steps_left -= len(found.losses)
+    if found.best is None:
+        return None
+    factor = 10 ** (round(2 * math.log10(found.best / _SMITH)) / 2)
+    return None if _SWEPT[0] < factor < _SWEPT[1] else float(f"{factor:.2g}")
+
+
+def _credited(arm: Arm, bench: Bench, tried: list[Arm]) -> Arm:
+    """A change that was made together with a rate is credited only with what it adds over that rate alone."""
+    factor = _factor(arm)
+    if arm.cause is Cause.LEARNING_RATE or factor is None:
+        return arm
+    alone = bench.run(learning_rate(factor))
+    tried.append(alone)
+    return alone if alone.gain >= RATE_ALONE * arm.gain and not alone.worse_metric else arm
+
+
+def _factor(arm: Arm) -> float | None:
+    """The factor of the learning rate in an arm's change, if there is one."""
+    _, _, factor = arm.remedy.name.rpartition("learning rate x ")
+    return float(factor) if factor and "learning rate x " in arm.remedy.name else None
+
+
+def _best_of(tried: list[Arm], bench: Bench) -> Arm | None:
+    """Where nothing gives back half: the first in order that comes near the best, confirmed at full length."""
+    good = [arm for arm in tried if not arm.worse_metric and not arm.failed]
+    best = max((arm.gain for arm in good), default=0.0)
+    if best < SOUND or bench.exhausted:
+        return None
+    chosen = next(arm for arm in good if arm.gain >= NEAR_BEST * best)
+    full = bench.run(chosen.remedy, 1.0)
+    return full if full.gain >= FULL_GAIN and not full.worse_metric else None
+
+
+def trial_of(arm: Arm, *, helped: bool) -> Trial:
+    """Tell an experiment as a report shows it."""
+    steps = arm.outcome.steps if arm.outcome else 0
+    ended = f"; could not be run: {arm.failed}" if arm.failed else ""
+    contradicted = "; the loss fell and the metric did not agree" if arm.worse_metric and not arm.failed else ""
+    sentence = f"{arm.remedy.name}: progress {arm.progress:.2f} ({arm.gain:+.2f}) after {steps} steps"
+    return Trial(
+        arm.remedy.name,
+        arm.cause,
+        steps,
+        arm.progress,
+        arm.gain,
+        arm.evaluation,
+        helped=helped,
+        sentence=sentence + ended + contradicted,
+    )
+
+
+__all__ = ["HALF", "SOUND", "Monitor", "Verdict", "decide", "sick_start", "trial_of"]

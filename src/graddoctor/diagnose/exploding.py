@@ -1,0 +1,82 @@
+"""EXPLODING and NON_FINITE: gradient or signal grows a thousandfold over depth, or numbers leave the format."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from graddoctor.diagnose.observation import Observation
+from graddoctor.diagnose.suspicion import Suspicion
+from graddoctor.diagnose.vanishing import DECADES, hidden_rows, lost, modules_of, per_element
+from graddoctor.observe.probe import Probe
+from graddoctor.terms import Condition
+
+_NORM_JUMP = 1e3
+
+
+def exploding(seen: Observation) -> tuple[Suspicion, ...]:
+    """Suspect growth over depth by three decades, a gradient norm a thousand times its usual one, or NaN."""
+    found: list[Suspicion] = []
+    bad = seen.outcome.first_nonfinite
+    if bad is not None:
+        found.append(
+            Suspicion(
+                Condition.NON_FINITE,
+                _first_bad(seen),
+                {"first_nonfinite_step": float(bad)},
+                at_start=bad == 0,
+                sentence=f"The loss is no longer a number from step {bad} on.",
+            )
+        )
+    growth = [(look, max(-lost(look), signal_growth(look))) for look in seen.probes]
+    look, decades = max(growth, key=lambda pair: pair[1])
+    jump = _norm_jump(seen)
+    if decades >= DECADES or jump >= math.log10(_NORM_JUMP) or bad is not None:
+        rows = sorted(hidden_rows(look.budget), key=lambda row: -per_element(row)) if look.budget else []
+        found.append(
+            Suspicion(
+                Condition.EXPLODING,
+                modules_of(rows),
+                {"decades_gained": decades, "gradient_norm_jump_decades": jump, "step": float(look.step)},
+                at_start=decades >= DECADES and look.step == 0,
+                sentence=_sentence(decades, jump),
+            )
+        )
+    return tuple(found)
+
+
+def signal_growth(look: Probe) -> float:
+    """Decades by which activations grow over depth, largest over first."""
+    sizes = [a.output_rms for a in look.activations if a.output_rms > 0]
+    inputs = [a.input_rms for a in look.activations if a.input_rms > 0]
+    if not sizes or not inputs:
+        return 0.0
+    largest = max(max(sizes), max(inputs))
+    return math.log10(largest / sizes[0]) if math.isfinite(largest) else math.inf
+
+
+def _norm_jump(seen: Observation) -> float:
+    """Decades between the largest gradient norm and the median of the first eighth of the run."""
+    norms = seen.raw_norms[np.isfinite(seen.raw_norms)]
+    if len(norms) < 16:  # noqa: PLR2004 - no usual size can be told from fewer steps
+        return 0.0
+    usual = float(np.median(norms[: max(8, len(norms) // 8)]))
+    return math.log10(float(norms.max()) / usual) if usual > 0 else 0.0
+
+
+def _first_bad(seen: Observation) -> tuple[str, ...]:
+    for look in seen.probes:
+        bad = [a.module for a in look.activations if a.nonfinite]
+        bad += [p.module for p in look.parameters if p.gradient_nonfinite]
+        if bad:
+            return tuple(dict.fromkeys(bad))
+    return ()
+
+
+def _sentence(decades: float, jump: float) -> str:
+    if decades >= DECADES:
+        return f"Signal or gradient grows by {decades:.1f} decades over the depth of the network."
+    if jump >= math.log10(_NORM_JUMP):
+        return f"The gradient's norm rises to {10**jump:.0f} times what is usual for this run."
+    return "The numbers grow until the format cannot hold them."

@@ -1,0 +1,113 @@
+"""Findings: one disease each, with its cause, its consequences, and a sentence that a student understands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from graddoctor.diagnose.suspicion import Suspicion
+from graddoctor.prove.experiment import Arm
+from graddoctor.terms import Blame, Cause, Condition, Finding, Severity, Trial
+
+_CRITICAL_GAIN = 0.3
+_NAMED: dict[Cause, tuple[Condition, ...]] = {
+    Cause.INPUT_SCALE: (Condition.UNSCALED_INPUT,),
+    Cause.TARGET_SCALE: (Condition.UNSCALED_INPUT,),
+    Cause.PRECISION: (Condition.UNDERFLOW, Condition.NON_FINITE),
+    Cause.MOMENTUM: (Condition.OSCILLATION,),
+    Cause.BATCHING: (Condition.OSCILLATION, Condition.PLATEAU),
+    Cause.GRAPH: (Condition.DISCONNECTED,),
+}
+_ORDER = (
+    Condition.NON_FINITE,
+    Condition.EXPLODING,
+    Condition.VANISHING,
+    Condition.DEAD_UNITS,
+    Condition.SATURATION,
+    Condition.POOR_INITIALIZATION,
+    Condition.PLATEAU,
+    Condition.OSCILLATION,
+)
+"""Which condition gives a disease its name where the cause does not: the most harmful first."""
+
+
+def confirmed(
+    arm: Arm,
+    suspicions: Sequence[Suspicion],
+    left: Sequence[Suspicion],
+    trials: Sequence[Trial],
+    *,
+    missing: float,
+    deviations: dict[str, float],
+) -> Finding:
+    """Make the finding of an experiment that helped.
+
+    Conditions that were seen and that the treated run no longer shows are its consequences.
+    """
+    still = {s.condition for s in left}
+    gone = [s for s in suspicions if s.condition not in still]
+    condition = _condition(arm, gone, suspicions)
+    named = [s for s in suspicions if s.condition is condition]
+    consequences = tuple(dict.fromkeys(s.condition for s in gone if s.condition is not condition))
+    modules = _modules(arm, [*named, *gone], deviations)
+    share = max(0.0, min(1.0, arm.gain / missing)) if missing > 0 else math.nan
+    causes = tuple(Blame(c, modules, share, (arm.remedy.name,), c.sentence) for c in arm.remedy.causes[:1])
+    sentences = " ".join(s.sentence for s in (*named, *(s for s in gone if s not in named)) if s.sentence)
+    return Finding(
+        condition=condition,
+        severity=Severity.CRITICAL if arm.gain >= _CRITICAL_GAIN else Severity.WARNING,
+        modules=modules,
+        causes=causes,
+        consequences=consequences,
+        numbers={**{k: v for s in named for k, v in s.numbers.items()}, "gain": arm.gain},
+        summary=_summary(condition, arm),
+        detail=sentences,
+        trials=tuple(trials),
+    )
+
+
+def unconfirmed(suspicion: Suspicion, severity: Severity) -> Finding:
+    """Tell a suspicion as it is: seen, and not put to an experiment or not confirmed by one."""
+    return Finding(
+        condition=suspicion.condition,
+        severity=severity,
+        modules=suspicion.modules,
+        numbers=dict(suspicion.numbers),
+        summary=suspicion.condition.sentence,
+        detail=suspicion.sentence,
+    )
+
+
+def _condition(arm: Arm, gone: Sequence[Suspicion], suspicions: Sequence[Suspicion]) -> Condition:
+    if arm.cause is Cause.LEARNING_RATE:
+        factor = float(arm.remedy.name.rpartition(" x ")[2])
+        return Condition.LEARNING_RATE_TOO_HIGH if factor < 1 else Condition.LEARNING_RATE_TOO_LOW
+    seen = {s.condition for s in suspicions}
+    for condition in _NAMED.get(arm.cause, ()):
+        if condition in seen or len(_NAMED[arm.cause]) == 1:
+            return condition
+    vanished = {s.condition for s in gone} or seen
+    if Condition.POOR_INITIALIZATION in vanished and arm.cause is Cause.INITIALIZATION:
+        alike = next((s for s in suspicions if s.condition is Condition.POOR_INITIALIZATION), None)
+        if alike and alike.numbers.get("identical_layers"):
+            return Condition.POOR_INITIALIZATION
+    return next((c for c in _ORDER if c in vanished), _fallback(arm.cause))
+
+
+def _fallback(cause: Cause) -> Condition:
+    """Name what an experiment alone can see: there was no symptom in any gradient."""
+    return Condition.POOR_INITIALIZATION if cause is Cause.INITIALIZATION else Condition.PLATEAU
+
+
+def _modules(arm: Arm, suspicions: Sequence[Suspicion], deviations: dict[str, float]) -> tuple[str, ...]:
+    if arm.remedy.modules:
+        return arm.remedy.modules
+    off: list[str] = []
+    if arm.cause is Cause.INITIALIZATION and deviations:
+        usual = sorted(deviations.values())[len(deviations) // 2]
+        off = [n for n, d in sorted(deviations.items(), key=lambda i: -i[1]) if d > max(usual, 0.5)]
+    return tuple(dict.fromkeys([*off, *(m for s in suspicions for m in s.modules)]))
+
+
+def _summary(condition: Condition, arm: Arm) -> str:
+    return f"{condition.sentence} With one thing changed ({arm.remedy.name}) the same network learns."

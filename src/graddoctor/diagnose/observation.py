@@ -1,0 +1,229 @@
+"""What was observed of one training: the outcome, the probes along the way, and facts that cost nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from graddoctor.observe.probe import Probe, probe
+from graddoctor.observe.readings import ActivationReading, ParameterReading
+from graddoctor.prove.yardstick import Yardstick
+from graddoctor.recipe import Recipe
+from graddoctor.remedies.survey import Survey
+from graddoctor.train import BatchSource, Observer, Outcome, loss_of
+
+SAMPLES = 256
+"""A unit counts as dead when it is silent on so many samples."""
+
+_EXTRA_BATCHES = 8
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The settings of one parameter group as the optimizer was built."""
+
+    lr: float
+    momentum: float
+    beta1: float
+    eps: float
+    weight_decay: float
+    decoupled: bool
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Everything that a rule may look at.
+
+    Attributes
+    ----------
+    outcome
+        Losses and metric of the run.
+    probes
+        Exact looks, by step; the first is before any step was taken.
+    yardstick
+        The loss of the best constant predictor.
+    survey
+        What follows each weight in the forward pass; ``None`` where it could not be read.
+    deviations
+        By module: decades between its weights' scale and the scale that its activation asks for.
+    raw_norms, clipped_norms
+        Total gradient norm of every step, before and after the recipe's clip.
+    rates
+        Largest learning rate of every step.
+    groups, missing
+        Settings of the optimizer's groups; trainable parameters that it was not given.
+    """
+
+    recipe: Recipe
+    outcome: Outcome
+    probes: tuple[Probe, ...]
+    yardstick: Yardstick
+    progress: float
+    survey: Survey | None = None
+    deviations: dict[str, float] = field(default_factory=dict)
+    raw_norms: Numbers = field(default_factory=lambda: np.zeros(0))
+    clipped_norms: Numbers = field(default_factory=lambda: np.zeros(0))
+    rates: Numbers = field(default_factory=lambda: np.zeros(0))
+    groups: tuple[Group, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    @property
+    def start(self) -> Probe:
+        """The look before the first step."""
+        return self.probes[0]
+
+    @property
+    def epoch_losses(self) -> Numbers:
+        """Mean loss of each epoch that was run in full; at least four parts of the run where there are fewer."""
+        losses = self.outcome.losses
+        size = min(self.outcome.steps_per_epoch, max(1, len(losses) // 4))
+        whole = len(losses) // size * size
+        return losses[:whole].reshape(-1, size).mean(1) if whole else losses
+
+
+class Monitor(Observer):
+    """Looks on while a recipe is trained: exact probes at steps 0, 1, 2, 4, 8, …, and what every step gives for free."""
+
+    def __init__(self, recipe: Recipe, *, announce: Callable[[int, int], None] = lambda _done, _of: None) -> None:
+        self.recipe, self.announce = recipe, announce
+        self.probes: list[Probe] = []
+        self.raw: list[torch.Tensor] = []
+        self.clipped: list[torch.Tensor] = []
+        self.rates: list[float] = []
+        self.groups: tuple[Group, ...] = ()
+        self.missing: tuple[str, ...] = ()
+        self.steps = 0
+        self._extra: list[Any] = []
+        self._before: dict[str, torch.Tensor] | None = None
+
+    def built(self, model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
+        self.steps = steps
+        self.groups = tuple(_group(optimizer, g) for g in optimizer.param_groups)
+        held = {id(p) for g in optimizer.param_groups for p in g["params"]}
+        self.missing = tuple(n for n, p in model.named_parameters() if p.requires_grad and id(p) not in held)
+        self._extra = _enough_samples(BatchSource(self.recipe).first(_EXTRA_BATCHES))
+
+    def before_step(self, step: int, model: nn.Module, batch: Any) -> None:
+        if self._is_probed(step):
+            self.probes.append(self._look(model, [batch, *self._extra], step))
+
+    def after_backward(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self.raw.append(total_norm(model))
+        self.rates.append(max(float(g["lr"]) for g in optimizer.param_groups))
+        del step
+
+    def before_update(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        if self.recipe.clip:
+            self.clipped.append(total_norm(model))
+        if self._is_probed(step):
+            self._before = {n: p.detach().clone() for n, p in model.named_parameters() if p.grad is not None}
+        del optimizer
+
+    def after_step(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        if self._before is not None and self.probes:
+            self.probes[-1] = _with_updates(self.probes[-1], self._before, model)
+            self._before = None
+        del step, optimizer
+
+    def losses(self, first: int, values: Sequence[float]) -> None:
+        self.announce(first + len(values), self.steps)
+
+    def finish(self, outcome: Outcome) -> tuple[Probe, ...]:
+        """Take the last look, at the weights that the training ended with."""
+        if outcome.steps:
+            self.look(outcome.model, outcome.steps)
+        return tuple(self.probes)
+
+    def look(self, model: nn.Module, step: int) -> None:
+        """Take a look at a network on the first batches of the recipe."""
+        self.probes.append(self._look(model, self._extra, step))
+
+    def rate_curve(self) -> Numbers:
+        """Largest learning rate of every step."""
+        return np.asarray(self.rates, dtype=np.float64)
+
+    def norms(self) -> tuple[Numbers, Numbers]:
+        """Total gradient norm of every step, before and after clipping."""
+        raw = _to_numpy(self.raw)
+        return raw, _to_numpy(self.clipped) if self.clipped else raw
+
+    def _is_probed(self, step: int) -> bool:
+        return step & (step - 1) == 0 or step == self.steps // 8
+
+    def _look(self, model: nn.Module, batches: list[Any], step: int) -> Probe:
+        return probe(model, lambda m, b: loss_of(self.recipe, m, b), batches, step=step)
+
+
+def total_norm(model: nn.Module) -> torch.Tensor:
+    """Norm of all gradients as one vector, on their device."""
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    dense = [(g.coalesce().values() if g.is_sparse else g).detach() for g in gradients]
+    if not dense:
+        return torch.zeros(())
+    return torch.linalg.vector_norm(torch.stack([n.float() for n in torch._foreach_norm(dense)]))  # noqa: SLF001
+
+
+def _to_numpy(values: list[torch.Tensor]) -> Numbers:
+    return torch.stack(values).double().cpu().numpy() if values else np.zeros(0)
+
+
+def _enough_samples(batches: list[Any]) -> list[Any]:
+    """As many batches as hold the samples that a dead unit is judged on."""
+    chosen, seen = [], 0
+    for batch in batches:
+        chosen.append(batch)
+        seen += _size(batch)
+        if seen >= SAMPLES:
+            break
+    return chosen
+
+
+def _size(batch: Any) -> int:
+    if isinstance(batch, torch.Tensor):
+        return len(batch) if batch.ndim else 1
+    if isinstance(batch, dict):
+        batch = list(batch.values())
+    if isinstance(batch, (tuple, list)) and batch:
+        return _size(batch[0])
+    return 1
+
+
+def _group(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> Group:
+    betas = group.get("betas", (0.0, 0.0))
+    return Group(
+        lr=float(group.get("lr", math.nan)),
+        momentum=float(group.get("momentum", 0.0)),
+        beta1=float(betas[0]),
+        eps=float(group.get("eps", 0.0)),
+        weight_decay=float(group.get("weight_decay", 0.0)),
+        decoupled="AdamW" in type(optimizer).__name__ or bool(group.get("decoupled_weight_decay")),
+    )
+
+
+def _with_updates(look: Probe, before: dict[str, torch.Tensor], model: nn.Module) -> Probe:
+    """Add to a probe how far the step after it moved each parameter."""
+    after = dict(model.named_parameters())
+
+    def moved(reading: ParameterReading) -> ParameterReading:
+        old, new = before.get(reading.name), after.get(reading.name)
+        if old is None or new is None or new.grad is None:
+            return reading
+        change = (new.detach() - old).float()
+        asked = new.grad != 0
+        stayed = float(((change == 0) & asked).sum()) / max(float(asked.sum()), 1.0)
+        return replace(reading, update=float(torch.linalg.vector_norm(change)), unchanged=stayed)
+
+    return replace(look, parameters=tuple(moved(r) for r in look.parameters))
+
+
+def worst(readings: Sequence[ActivationReading], key: Callable[[ActivationReading], float]) -> float:
+    """Largest value of a figure over the nonlinearities, 0 without any."""
+    return max((key(r) for r in readings), default=0.0)

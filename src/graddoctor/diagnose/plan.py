@@ -1,0 +1,211 @@
+"""Which causes are suspected, in which order they are put to an experiment, and on what facts.
+
+The order: first undo what was added to an ordinary training (low precision, cut graphs, clipping, schedule, decay,
+epsilon), then what goes in and comes out, then momentum and batching. Then, where the start is sick, structure before
+rate, and otherwise rate before structure. Each step needs a fact that speaks for it; facts cost nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from graddoctor.diagnose.dead_units import SHARE as DEAD
+from graddoctor.diagnose.exploding import signal_growth
+from graddoctor.diagnose.observation import Observation, worst
+from graddoctor.diagnose.poor_initialization import IDENTICAL
+from graddoctor.diagnose.saturation import SHARE as SATURATED
+from graddoctor.diagnose.saturation import makes_output
+from graddoctor.diagnose.suspicion import Suspicion
+from graddoctor.diagnose.underflow import in_low_precision
+from graddoctor.diagnose.unscaled_input import oddity
+from graddoctor.diagnose.vanishing import DECADES, lost
+from graddoctor.remedies.activation import bare_output, exchanged
+from graddoctor.remedies.clipping import no_clipping
+from graddoctor.remedies.data import leaves, shuffled, standardised_inputs, standardised_targets
+from graddoctor.remedies.graph import attached, unfrozen
+from graddoctor.remedies.initialization import reinitialised
+from graddoctor.remedies.optimizer import (
+    constant_rate,
+    every_parameter,
+    no_weight_decay,
+    ordinary_epsilon,
+    ordinary_momentum,
+)
+from graddoctor.remedies.precision import float32
+from graddoctor.remedies.remedy import Remedy
+from graddoctor.terms import Cause, Condition
+from graddoctor.train import BatchSource
+
+HIGH_MOMENTUM = 0.97
+OUTPUT_GAP = 0.1
+CLIPPED = 0.5
+"""A clip that takes more than half of the gradient at the median step is put to the test."""
+
+DECAYED = 0.1
+"""So does a decay that, over the run, would shrink an unmoved weight by a tenth."""
+
+LOUD_EPSILON = 1e-6
+LOW_SCHEDULE, HIGH_SCHEDULE = 0.2, 3.0
+START_LOSS = 25.0
+ALMOST_ALL_DEAD, ALMOST_ALL_SATURATED = 0.95, 0.9
+ORDINARY_DEVIATION = 0.7
+"""Weights within a factor of five of the scale that their activation asks for are of ordinary scale."""
+
+HARSH = frozenset({"sigmoid", "hardsigmoid", "logsigmoid", "exp", "expm1", "square", "softmax", "softmin"})
+"""Activations that lose or multiply the signal at any weight scale."""
+
+SMOOTH_SATURATING = frozenset({"tanh", "hardtanh", "softsign", "sin", "cos", "erf"})
+RECTIFIED = frozenset({"relu", "relu6", "threshold"})
+
+
+@dataclass(frozen=True)
+class Step:
+    """One suspected cause: the change that undoes it, and whether other rates may be tried with it."""
+
+    remedy: Remedy
+    structural: bool = False
+
+    @property
+    def cause(self) -> Cause:
+        """What the change undoes."""
+        return self.remedy.causes[0]
+
+
+def plan(seen: Observation, suspicions: tuple[Suspicion, ...]) -> Iterator[Step | None]:
+    """Yield suspected causes in the order in which they are tried; ``None`` stands for the learning rate."""
+    yield from _added(seen)
+    yield from _inputs(seen)
+    if seen.yardstick.output_gap > OUTPUT_GAP:
+        yield Step(bare_output(), structural=True)
+    if any(max(g.momentum, g.beta1) > HIGH_MOMENTUM for g in seen.groups):
+        yield Step(ordinary_momentum())
+    if ordered(seen):
+        yield Step(shuffled())
+    structure = tuple(_structure(seen, suspicions))
+    if sick_start(seen):
+        yield from structure
+        yield None
+    else:
+        yield None
+        yield from structure
+    if any(not p.trainable for p in seen.start.parameters):
+        yield Step(unfrozen())
+
+
+def _added(seen: Observation) -> Iterator[Step]:
+    if in_low_precision(seen) or seen.recipe.precision is not None:
+        yield Step(float32())
+    if any(p.trainable and p.gradient is None for p in seen.start.parameters):
+        yield Step(attached())
+    if seen.missing:
+        yield Step(every_parameter())
+    if seen.recipe.clip and _clipped_share(seen) > CLIPPED:
+        yield Step(no_clipping())
+    if seen.recipe.scheduler and _odd_schedule(seen):
+        yield Step(constant_rate())
+    if any(_decay(seen, g.lr, g.momentum, g.weight_decay) > DECAYED for g in seen.groups):
+        yield Step(no_weight_decay())
+    if any(g.eps > LOUD_EPSILON for g in seen.groups):
+        yield Step(ordinary_epsilon())
+
+
+def _inputs(seen: Observation) -> Iterator[Step]:
+    odd = {reading.role for reading in seen.start.inputs if oddity(reading)}
+    if "input" in odd:
+        yield Step(standardised_inputs(), structural=True)
+    if "target" in odd:
+        yield Step(standardised_targets(), structural=True)
+
+
+def _structure(seen: Observation, suspicions: tuple[Suspicion, ...]) -> Iterator[Step]:
+    """Activation and initialization; an activation that is harsh at any scale goes first where the weights are not."""
+    survey = seen.survey
+    hidden = frozenset(survey.hidden) if survey else frozenset()
+    harsh = hidden & HARSH
+    init = Step(reinitialised(), structural=True)
+    found = {s.condition for s in suspicions}
+    swaps: list[Callable[[], Step]] = []
+    if survey is not None:
+        for kinds in (harsh, hidden & RECTIFIED, hidden & SMOOTH_SATURATING):
+            if kinds and (kinds is harsh or found & {Condition.DEAD_UNITS, Condition.SATURATION, Condition.VANISHING}):
+                swaps += [
+                    lambda kinds=kinds: Step(exchanged(kinds, survey), structural=True),
+                    lambda kinds=kinds: Step(exchanged(kinds, survey).then(reinitialised()), structural=True),
+                ]
+    ordinary = _off_scale(seen) < ORDINARY_DEVIATION and not _identical(seen)
+    if harsh and ordinary:
+        yield from (swap() for swap in swaps[:2])
+        yield init
+        yield from (swap() for swap in swaps[2:])
+    else:
+        yield init
+        yield from (swap() for swap in swaps)
+
+
+def sick_start(seen: Observation) -> bool:
+    """Whether something is wrong before the first step."""
+    look = seen.start
+    budget = look.budget
+    signal = budget.signal if budget else None
+    collapsed = signal is not None and (
+        (signal.total is not None and signal.total < -DECADES) or any(level < -2 * DECADES for level in signal.relative)
+    )
+    return (
+        (budget is not None and bool(budget.cut))
+        or abs(lost(look)) > DECADES
+        or signal_growth(look) > DECADES
+        or collapsed
+        or worst(look.activations, lambda a: a.dead) >= ALMOST_ALL_DEAD
+        or worst([a for a in look.activations if not makes_output(seen, a)], lambda a: a.saturated)
+        >= ALMOST_ALL_SATURATED
+        or _identical(seen)
+        or not look.loss <= START_LOSS * abs(seen.yardstick.baseline)
+    )
+
+
+def ordered(seen: Observation) -> bool:
+    """Whether batches come in an order: their targets differ between batches by more than drawing at random would."""
+    batches = BatchSource(seen.recipe).first(64)
+    targets = [tensors[-1][1] for batch in batches if (tensors := leaves(batch))]
+    targets = [t.float().reshape(len(t), -1)[:, 0] for t in targets if t.ndim and len(t) > 1]
+    if len(targets) < 4:  # noqa: PLR2004 - fewer batches show no order
+        return False
+    size = float(np.mean([len(t) for t in targets]))
+    within = float(torch.cat(targets).var())
+    between = float(torch.stack([t.mean() for t in targets]).var())
+    return within > 0 and between > 5 * within / size and between > 0.2 * within  # noqa: PLR2004 - random draws: 1 and 1/size
+
+
+def _identical(seen: Observation) -> bool:
+    return any(p.identical >= IDENTICAL and p.trainable for p in seen.start.parameters)
+
+
+def _off_scale(seen: Observation) -> float:
+    return max(seen.deviations.values(), default=0.0)
+
+
+def _clipped_share(seen: Observation) -> float:
+    raw, clipped = seen.raw_norms, seen.clipped_norms
+    known = np.isfinite(raw) & (raw > 0)
+    return float(1 - np.median(clipped[known] / raw[known])) if known.any() else 0.0
+
+
+def _odd_schedule(seen: Observation) -> bool:
+    """Whether the schedule spends the run far below its own peak, or lifts the rate far above the one given."""
+    rates = seen.rates
+    if not len(rates) or not rates.max() > 0:
+        return True
+    base = max((g.lr for g in seen.groups), default=math.nan)
+    return float(rates.mean() / rates.max()) < LOW_SCHEDULE or float(rates.max()) > HIGH_SCHEDULE * base
+
+
+def _decay(seen: Observation, lr: float, momentum: float, decay: float) -> float:
+    return decay * lr / max(1 - momentum, 1e-3) * seen.outcome.total_steps
+
+
+__all__ = ["DEAD", "SATURATED", "Step", "ordered", "plan", "sick_start"]

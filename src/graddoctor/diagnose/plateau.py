@@ -1,0 +1,46 @@
+"""PLATEAU and OSCILLATION: what the loss curve itself shows."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from graddoctor.diagnose.observation import Observation
+from graddoctor.diagnose.suspicion import Suspicion
+from graddoctor.terms import Condition
+
+FALL = 0.05
+SPREAD = 0.3
+RISING = 0.3
+_FEWEST = 12
+
+
+def plateau(seen: Observation) -> tuple[Suspicion, ...]:
+    """Suspect a loss that falls by less than a twentieth over the whole run."""
+    epochs = seen.epoch_losses
+    if len(epochs) < 2 or not np.isfinite(epochs).all():  # noqa: PLR2004 - a fall needs a first and a last
+        return ()
+    fall = float((epochs[0] - epochs[-1]) / max(abs(epochs[0]), 1e-300))
+    if fall >= FALL:
+        return ()
+    sentence = f"The loss falls by {max(fall, 0.0):.1%} over the whole run."
+    return (Suspicion(Condition.PLATEAU, (), {"fall_share": fall, "last_loss": float(epochs[-1])}, sentence=sentence),)
+
+
+def oscillation(seen: Observation) -> tuple[Suspicion, ...]:
+    """Suspect step losses that spread by a third of their mean late in the run, or epochs that rise again and again."""
+    losses = seen.outcome.losses
+    late = losses[-(len(losses) // 3) :]
+    if len(losses) < _FEWEST or not np.isfinite(late).all():
+        return ()
+    spread = float(late.std() / max(abs(late.mean()), 1e-300))
+    epochs = seen.epoch_losses[-max(3, len(seen.epoch_losses) // 2) :]
+    rising = float((np.diff(epochs) > 0).mean()) if len(epochs) > 1 else 0.0
+    if spread <= SPREAD and rising < RISING:
+        return ()
+    numbers = {"late_spread": spread, "rising_epochs_share": rising}
+    sentence = f"Late in the run the loss of a step spreads by {spread:.0%} of its mean" + (
+        f", and {rising:.0%} of the epochs end higher than the one before." if math.isfinite(rising) else "."
+    )
+    return (Suspicion(Condition.OSCILLATION, (), numbers, sentence=sentence),)

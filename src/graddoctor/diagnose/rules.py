@@ -1,0 +1,33 @@
+"""The default set of rules: a plain tuple; add to it by concatenation."""
+
+from __future__ import annotations
+
+from graddoctor.diagnose.dead_units import dead_units
+from graddoctor.diagnose.disconnected import disconnected
+from graddoctor.diagnose.exploding import exploding
+from graddoctor.diagnose.observation import Observation
+from graddoctor.diagnose.plateau import oscillation, plateau
+from graddoctor.diagnose.poor_initialization import poor_initialization
+from graddoctor.diagnose.saturation import saturation
+from graddoctor.diagnose.suspicion import Rule, Suspicion
+from graddoctor.diagnose.underflow import underflow
+from graddoctor.diagnose.unscaled_input import unscaled_input
+from graddoctor.diagnose.vanishing import vanishing
+
+RULES: tuple[Rule, ...] = (
+    disconnected,
+    underflow,
+    unscaled_input,
+    exploding,
+    vanishing,
+    dead_units,
+    saturation,
+    poor_initialization,
+    plateau,
+    oscillation,
+)
+
+
+def suspect(seen: Observation, rules: tuple[Rule, ...] = RULES) -> tuple[Suspicion, ...]:
+    """Apply every rule; the order of the rules is the order of the suspicions."""
+    return tuple(suspicion for rule in rules for suspicion in rule(seen))

@@ -1,0 +1,42 @@
+"""SATURATION: half of the values after some bounded activation lie on its flat parts."""
+
+from __future__ import annotations
+
+from graddoctor.diagnose.dead_units import feeding
+from graddoctor.diagnose.observation import Observation
+from graddoctor.diagnose.suspicion import Suspicion
+from graddoctor.observe.readings import ActivationReading
+from graddoctor.terms import Condition
+
+SHARE = 0.5
+
+
+def saturation(seen: Observation) -> tuple[Suspicion, ...]:
+    """Suspect sigmoids, tanhs and inner softmaxes whose slope is under a tenth of its maximum for half of the values."""
+    shares: dict[str, tuple[float, int]] = {}
+    for look in seen.probes:
+        for a in look.activations:
+            if a.saturated >= SHARE and not makes_output(seen, a) and a.saturated > shares.get(a.name, (0.0, 0))[0]:
+                shares[a.name] = (a.saturated, look.step)
+    if not shares:
+        return ()
+    modules = {a.name: a.module for look in seen.probes for a in look.activations}
+    ranked = sorted(shares, key=lambda name: (shares[name][1], -shares[name][0]))
+    where = [n for name in ranked for n in (modules[name], *feeding(seen, modules[name])) if n]
+    worst = max(share for share, _ in shares.values())
+    return (
+        Suspicion(
+            Condition.SATURATION,
+            tuple(dict.fromkeys(where)),
+            {"saturated_share": worst, "layers": float(len(shares)), "step": float(shares[ranked[0]][1])},
+            at_start=any(step == 0 for _, step in shares.values()),
+            sentence=f"{worst:.0%} of the values of an activation lie where it is flat.",
+        ),
+    )
+
+
+def makes_output(seen: Observation, reading: ActivationReading) -> bool:
+    """Whether this nonlinearity makes the network's output: a confident softmax there is no disease."""
+    output = seen.start.output
+    last = seen.start.activations[-1].name if seen.start.activations else ""
+    return output is not None and output.kind == reading.kind and reading.name == last

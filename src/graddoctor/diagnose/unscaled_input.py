@@ -1,0 +1,45 @@
+"""UNSCALED_INPUT: what goes in, or what is compared with, is out of scale."""
+
+from __future__ import annotations
+
+from graddoctor.diagnose.observation import Observation
+from graddoctor.diagnose.suspicion import Suspicion
+from graddoctor.observe.readings import InputReading
+from graddoctor.terms import Condition
+
+LARGE, SMALL = 20.0, 0.02
+"""Inputs are ordinary while none is larger than this in magnitude, nor all of them smaller than that."""
+
+UNEVEN = 100.0
+OFFSET = 10.0
+TARGET_SPREAD = 10.0
+
+
+def unscaled_input(seen: Observation) -> tuple[Suspicion, ...]:
+    """Suspect inputs far from unit scale, features of very different scales, and targets that spread widely."""
+    odd = [(reading, why) for reading in seen.start.inputs if (why := oddity(reading))]
+    if not odd:
+        return ()
+    reading, why = odd[0]
+    first = next((p.module for p in seen.start.parameters if p.gradient is not None and len(p.shape) > 1), "")
+    numbers = {"absmax": reading.absmax, "std": reading.std, "mean": reading.mean}
+    sentence = f"The {reading.role} {reading.name} {why}."
+    return (Suspicion(Condition.UNSCALED_INPUT, (first,) if first else (), numbers, at_start=True, sentence=sentence),)
+
+
+def oddity(reading: InputReading) -> str:
+    """Say what is out of scale about a tensor; an empty string where nothing is."""
+    if "float" not in reading.dtype:
+        return ""
+    if reading.role == "target":
+        return f"spreads by {reading.std:.3g}" if reading.std > TARGET_SPREAD else ""
+    smallest, largest = reading.feature_std
+    if reading.absmax > LARGE:
+        return f"reaches {reading.absmax:.3g}"
+    if reading.absmax < SMALL:
+        return f"stays within {reading.absmax:.3g} of zero"
+    if smallest > 0 and largest / smallest > UNEVEN:
+        return f"has features whose spreads differ {largest / smallest:.0f}-fold"
+    if reading.std > 0 and abs(reading.mean) / reading.std > OFFSET:
+        return f"lies {abs(reading.mean) / reading.std:.0f} standard deviations from zero"
+    return ""
