@@ -73,16 +73,36 @@ def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page):
-    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+    text = _prose(page)
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", text):
         if "://" not in target:
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+            other = page.parent / target if target else page
+            assert other.exists(), f"{page.name} links to {target}"
+            assert not anchor or anchor in _anchors(other), f"{page.name} links to {target}#{anchor}"
+
+
+def _prose(page):
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def _anchors(page):
+    headings = re.findall(r"^#+ (.+)$", _prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize(("page", "kind"), [("conditions.md", Condition), ("causes.md", Cause)])
 def test_every_word_of_a_diagnosis_has_its_section(page, kind):
     sections = re.findall(r"^## `(\w+)`\n\n> (.+)$", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.MULTILINE)
     assert dict(sections) == {member.name: member.sentence for member in kind}
+
+
+def test_thresholds_in_the_text_are_those_in_the_code():
+    text = (ROOT / "docs" / "conditions.md").read_text(encoding="utf-8")
+    told = re.findall(r"\*\*([\d.]+)( %)?\*\*[^*(]*\(`(\w+)\.(\w+)`\)", text)
+    assert len(told) == len(re.findall(r"`\w+\.[A-Z_]+`", text)) > 10
+    for number, percent, file, name in told:
+        value = getattr(importlib.import_module(f"graddoctor.diagnose.{file}"), name)
+        assert float(number) / (100 if percent else 1) == pytest.approx(value), f"{file}.{name}"
 
 
 def test_the_readme_lists_every_condition():
