@@ -57,12 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _show(report: Report, *, json: bool, out: Sequence[Path]) -> None:
     from graddoctor.show import print_report, save, to_json
 
-    for path in out:
-        save(report, path)
     if json:
         typer.echo(to_json(report))
     else:
         print_report(report)
+    for path in out:
+        save(report, path)
 
 
 def _fail(message: str, code: int = BAD_USAGE) -> int:

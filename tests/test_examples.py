@@ -1,0 +1,73 @@
+"""The examples: they load, they say what they are, and training and checkup agree with what they say."""
+
+import ast
+import runpy
+from pathlib import Path
+
+import pytest
+
+from graddoctor import load_recipe, train
+
+FOLDER = Path(__file__).parent.parent / "examples"
+HELPERS = {"digits.py", "draw_cats_and_dogs.py"}
+FILES = sorted(path for path in FOLDER.glob("*.py") if path.name not in HELPERS)
+SOUND = ["tanh_mlp.py", "residual_cnn.py", "small_gpt.py", "images.py"]
+SICK = ["deep_sigmoid.py", "plain_cnn.py", "small_gpt.py:sick"]
+LONGEST = 110
+
+
+def test_every_example_is_sound_or_sick():
+    assert {path.name for path in FILES} == {target.partition(":")[0] for target in SOUND + SICK}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_an_example_is_short_says_what_it_is_and_needs_a_recipe_only(path):
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    said = ast.get_docstring(tree).partition(" on purpose")[0]
+    assert (
+        said
+        == {(True, False): "Sound", (False, True): "Sick", (True, True): "Sound and sick"}[
+            path.name in SOUND, any(target.startswith(path.name) for target in SICK)
+        ]
+    )
+    imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "graddoctor"]
+    assert [[alias.name for alias in node.names] for node in imported] == [["Recipe"]]
+    assert len(text.splitlines()) < LONGEST
+
+
+@pytest.mark.parametrize("target", SOUND)
+def test_sound_examples_learn(target):
+    recipe = load_recipe(str(FOLDER / target))
+    outcome = train(recipe)
+    assert outcome.losses[-20:].mean() < 0.25 * outcome.losses[:5].mean()
+    assert outcome.evaluation is None or outcome.evaluation > 0.85
+
+
+@pytest.mark.parametrize("target", SICK)
+def test_sick_examples_do_not(target):
+    recipe = load_recipe(str(FOLDER / target))
+    outcome = train(recipe)
+    assert outcome.losses[-20:].mean() > 2.2
+    assert outcome.evaluation is None or outcome.evaluation < 0.2
+
+
+def test_images_come_from_a_folder_of_ones_own(tmp_path, monkeypatch):
+    draw = runpy.run_path(str(FOLDER / "draw_cats_and_dogs.py"))["draw"]
+    draw(tmp_path / "mine", each=4)
+    (tmp_path / "mine" / "cats" / "notes.txt").write_text("no picture")
+    for arguments, variable in ([str(tmp_path / "mine")], ""), ([], str(tmp_path / "mine")):
+        monkeypatch.setenv("GRADDOCTOR_IMAGES", variable)
+        recipe = load_recipe(str(FOLDER / "images.py"), arguments)
+        (batch,) = recipe.batches()
+        assert batch[0].shape == (8, 3, 32, 32)
+        assert sorted(batch[1].tolist()) == [0] * 4 + [1] * 4
+        assert recipe.model()(batch[0]).shape == (8, 2)
+
+
+def test_the_drawings_are_the_same_every_time(tmp_path):
+    draw = runpy.run_path(str(FOLDER / "draw_cats_and_dogs.py"))["draw"]
+    first, second = draw(tmp_path / "a", each=2), draw(tmp_path / "b", each=2)
+    names = ["cats/000.png", "cats/001.png", "dogs/000.png", "dogs/001.png"]
+    assert sorted(str(path.relative_to(first)) for path in first.glob("*/*")) == names
+    assert [(first / name).read_bytes() for name in names] == [(second / name).read_bytes() for name in names]
