@@ -97,11 +97,14 @@ def test_every_word_of_a_diagnosis_has_its_section(page, kind):
 
 
 def test_thresholds_in_the_text_are_those_in_the_code():
-    text = (ROOT / "docs" / "conditions.md").read_text(encoding="utf-8")
+    text = "\n".join(
+        (ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("conditions.md", "reading-a-report.md")
+    )
     told = re.findall(r"\*\*([\d.]+)( %)?\*\*[^*(]*\(`(\w+)\.(\w+)`\)", text)
     assert len(told) == len(re.findall(r"`\w+\.[A-Z_]+`", text)) > 10
     for number, percent, file, name in told:
-        value = getattr(importlib.import_module(f"graddoctor.diagnose.{file}"), name)
+        room = "prove" if file == "experiment" else "diagnose"
+        value = getattr(importlib.import_module(f"graddoctor.{room}.{file}"), name)
         assert float(number) / (100 if percent else 1) == pytest.approx(value), f"{file}.{name}"
 
 
