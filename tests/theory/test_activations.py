@@ -34,6 +34,9 @@ TWINS = {
     "relu6": functional.relu6,
     "hardsigmoid": functional.hardsigmoid,
     "hardswish": functional.hardswish,
+    "logsigmoid": functional.logsigmoid,
+    "erf": torch.erf,
+    "sin": torch.sin,
     "exp": torch.exp,
 }
 GRID = np.linspace(-9.03, 9.01, 401)  # no point on a kink

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, ndtr
+from scipy.special import erf, expit, ndtr
 
 from graddoctor.errors import GraddoctorError
 
@@ -178,6 +178,18 @@ def _hardswish() -> Activation:
     return Activation("hardswish", lambda x: x * np.clip(x / 6 + 0.5, 0.0, 1.0), slope, kinks=(-3.0, 3.0))
 
 
+def _logsigmoid() -> Activation:
+    return Activation("logsigmoid", lambda x: -_softplus_of(-x), lambda x: expit(-x))
+
+
+def _erf() -> Activation:
+    return Activation("erf", erf, lambda x: 2 / np.sqrt(np.pi) * np.exp(-(x**2)))
+
+
+def _sin() -> Activation:
+    return Activation("sin", np.sin, np.cos)
+
+
 def _exp() -> Activation:
     return Activation("exp", np.exp, np.exp)
 
@@ -202,6 +214,9 @@ _FAMILIES: dict[str, Callable[..., Activation]] = {
     "relu6": _relu6,
     "hardsigmoid": _hardsigmoid,
     "hardswish": _hardswish,
+    "logsigmoid": _logsigmoid,
+    "erf": _erf,
+    "sin": _sin,
     "exp": _exp,
 }
 _ALIASES = {"identity": "linear", "swish": "silu", "logistic": "sigmoid"}
