@@ -69,7 +69,7 @@ def ends(steps: Sequence[int]) -> list[int]:
 def plain_step_x(steps: Sequence[int]) -> alt.X:
     """An even axis of steps from the first to the last."""
     scale = alt.Scale(domain=ends(steps), nice=False, zero=False)
-    return alt.X("step:Q", title="step", scale=scale, axis=alt.Axis(format="d", tickMinStep=1))
+    return alt.X("step:Q", title="step", scale=scale, axis=alt.Axis(format="d", tickMinStep=1, tickCount=8))
 
 
 def step_x(steps: Sequence[int]) -> alt.X:
@@ -99,14 +99,20 @@ def ratio_y(title: str, values: Sequence[float]) -> dict[str, Any]:
 
 def loss_y(values: Sequence[float]) -> alt.Y:
     """Logarithmic when all losses are positive and span more than a decade and a bit."""
-    wide = bool(values) and min(values) > 0 and max(values) / min(values) > 20  # noqa: PLR2004 - said above
-    scale = alt.Scale(type="log") if wide else alt.Scale(zero=False)
-    return alt.Y(
-        "loss:Q",
-        title="training loss" + (" (log)" if wide else ""),
-        scale=scale,
-        axis=alt.Axis(format=".3~g", tickCount=6),
-    )
+    if not values or min(values) <= 0 or max(values) / min(values) <= 20:  # noqa: PLR2004 - said above
+        axis = alt.Axis(format=".3~g", tickCount=6)
+        return alt.Y("loss:Q", title="training loss", scale=alt.Scale(zero=False), axis=axis)
+    powers = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
+    ticks = [digit * 10.0**power for power in powers for digit in ((1, 2, 5) if len(powers) < 5 else (1,))]  # noqa: PLR2004
+    axis = alt.Axis(format=".3~g", values=ticks[:: math.ceil(len(ticks) / 16)])
+    return alt.Y("loss:Q", title="training loss (log)", scale=alt.Scale(type="log", nice=False), axis=axis)
+
+
+def norm_colour(values: Sequence[float]) -> alt.Color:
+    """Colour by the log10 of a norm; at least four decades wide, so that small differences look small."""
+    high = max(values, default=0.0)
+    scale = alt.Scale(scheme="viridis", domain=[min(*values, high - 4), high] if values else [-4, 0])
+    return alt.Color("log10:Q", title="log10 of the gradient's norm", scale=scale)
 
 
 def ridge_y(names: Sequence[str]) -> alt.Y:

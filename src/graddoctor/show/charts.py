@@ -69,7 +69,7 @@ def heat_chart(heat: HeatMap, palette: Palette = LIGHT) -> Chart:
     ]
     x = alt.X("step:O", title="step", sort=list(heat.steps), axis=alt.Axis(labelAngle=0, labelOverlap=True))
     y = axes.depth_axis(heat.names[::-1])
-    norm = alt.Color("log10:Q", title="log10 of the gradient's norm", scale=alt.Scale(scheme="viridis"))
+    norm = axes.norm_colour([cell["log10"] for cell in cells])
     tooltip = [alt.Tooltip("name:N"), alt.Tooltip("step:O")]
     layers = [
         alt.Chart(axes.data(cells)).mark_rect().encode(x=x, y=y, color=norm, tooltip=[*tooltip, alt.Tooltip("log10:Q")])
@@ -190,7 +190,7 @@ def loss_chart(losses: LossCurve, events: Sequence[Event] = (), palette: Palette
             y=y,
             color=colour,
             strokeWidth=alt.condition("datum.series == 'smoothed'", alt.value(2.2), alt.value(1.2)),
-            opacity=alt.value(1) if not losses.smoothed else alt.Opacity("series:N", legend=None, scale=_FADED),
+            opacity=alt.condition(f"datum.series == '{names[-1]}'", alt.value(1), alt.value(0.45)),
             tooltip=[alt.Tooltip("step:Q"), alt.Tooltip("loss:Q"), alt.Tooltip("series:N")],
         )
     )
@@ -198,9 +198,6 @@ def loss_chart(losses: LossCurve, events: Sequence[Event] = (), palette: Palette
     rule = rule.encode(y=y, color=colour, tooltip=[alt.Tooltip("series:N"), alt.Tooltip("loss:Q")])
     layers = [*_nonfinite(losses, x, palette), curve, *([rule] if baseline else []), *_events(events, x, palette)]
     return axes.finish(alt.layer(*layers).properties(height=300), palette)
-
-
-_FADED = alt.Scale(domain=["loss", "smoothed"], range=[0.45, 1])
 
 
 def _nonfinite(losses: LossCurve, x: alt.X, palette: Palette) -> list[alt.Chart]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import altair
+import altair as alt
 import jinja2
 import vl_convert
 from markupsafe import Markup
@@ -55,7 +55,8 @@ def to_html(report: Report) -> str:
 
 
 def _page(report: Report, detail: Detail) -> str:
-    figures = list(_figures(report, detail))
+    with alt.utils.schemapi.debug_mode(False):  # Altair would check every data point; tests check the charts
+        figures = _alone(list(_figures(report, detail)))
     return _template().render(
         report=report,
         words=words,
@@ -63,7 +64,7 @@ def _page(report: Report, detail: Detail) -> str:
         dark=Markup(DARK.css()),  # noqa: S704 - our own colours
         budget=None if report.budget is None or not report.budget.rows else _ledger(report.budget, detail),
         figures=figures,
-        specs=_script_json({figure.key: figure.spec for figure in figures}),
+        specs=_script_json({figure.key: _packed(figure.spec) for figure in figures}),
         bundle=_bundle(),
     )
 
@@ -77,6 +78,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["minus"] = lambda text: text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
     environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
     return environment.get_template("report.html.j2")
 
@@ -84,13 +86,13 @@ def _template() -> jinja2.Template:
 @functools.cache
 def _bundle() -> Markup:
     """Vega, Vega-Lite and vega-embed as one script."""
-    script = vl_convert.javascript_bundle(None, vl_version=_vegalite())
+    script = vl_convert.javascript_bundle(vl_version=_vegalite())  # type: ignore[call-arg]  # the stub lacks a default
     return Markup(script.replace("</script", "<\\/script"))  # noqa: S704 - a script of ours, closed to markup
 
 
 def _vegalite() -> str:
     """The Vega-Lite that Altair writes for, as vl-convert names it: ``"6.1"``."""
-    wanted = ".".join(altair.SCHEMA_VERSION.lstrip("v").split(".")[:2])
+    wanted = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
     offered: list[str] = vl_convert.get_vegalite_versions()
     return wanted if wanted in offered else offered[-1]
 
@@ -99,6 +101,28 @@ def _script_json(data: Any) -> Markup:
     """JSON that can stand in a script element: nothing in it ends the element or opens a comment."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704 - escaped
+
+
+def _packed(spec: Any) -> Any:
+    """Store every data table of a chart by columns, each text once; ``page.js`` unpacks it."""
+    if isinstance(spec, dict):
+        return {key: _packed(value) for key, value in spec.items()}
+    if not isinstance(spec, list):
+        return spec
+    if len(spec) > 1 and all(_is_row(row) and row.keys() == spec[0].keys() for row in spec):
+        return {"columns": {name: _column([row[name] for row in spec]) for name in spec[0]}}
+    return [_packed(item) for item in spec]
+
+
+def _is_row(row: Any) -> bool:
+    return isinstance(row, dict) and not any(isinstance(cell, (dict, list)) for cell in row.values())
+
+
+def _column(values: list[Any]) -> dict[str, Any]:
+    if not all(isinstance(value, str) for value in values):
+        return {"is": values}
+    texts = {text: place for place, text in enumerate(dict.fromkeys(values))}
+    return {"of": list(texts), "at": [texts[value] for value in values]}
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
@@ -141,12 +165,18 @@ def _figures(report: Report, detail: Detail) -> Iterator[Figure]:
         yield _figure("saturation", "Saturated and dead", chart, caption, narrow=True)
     if report.updates is not None and any(value is not None for row in report.updates.values for value in row):
         chart = charts.update_chart(thin_updates(report.updates, detail.names, detail.steps), PAGE)
-        low, high = (f"{edge:.0e}" for edge in report.updates.band)
+        low, high = (words.power(edge) for edge in report.updates.band)
         caption = (
             f"How far one step moves each parameter, relative to its size. Most healthy trainings stay between {low} "
             f"and {high}; far below, nothing is learned; far above, nothing is kept."
         )
         yield _figure("updates", "Update-to-weight ratio", chart, caption)
+
+
+def _alone(figures: list[Figure]) -> list[Figure]:
+    """Widen a narrow figure that has no narrow neighbour."""
+    narrow = [figure for figure in figures if figure.narrow]
+    return [replace(figure, narrow=len(narrow) > 1) if figure.narrow else figure for figure in figures]
 
 
 def _figure(
@@ -165,6 +195,7 @@ class Bar:
     """One row of the budget as it is drawn: where its bar begins and how long it is, in percent of the track."""
 
     row: Row
+    name: str
     value: str
     begin: float
     length: float
@@ -174,6 +205,7 @@ class Bar:
     share: float
     parts: tuple[tuple[int, Part], ...]
     hidden: int
+    shared: bool
 
 
 @dataclass(frozen=True)
@@ -181,7 +213,8 @@ class Ledger:
     """The budget as it is drawn, from the loss down to the input."""
 
     bars: tuple[Bar, ...]
-    zero: float
+    low: float
+    high: float
     with_signal: bool
     waterfall: Waterfall
 
@@ -195,31 +228,41 @@ def _ledger(waterfall: Waterfall, detail: Detail) -> Ledger:
     span = (high - low) or 1.0
     loudest = max((abs(row.signal_decades) for row in rows if row.signal_decades is not None), default=0.0) or 1.0
     bars = []
-    for row, start, end in zip(rows, edges, edges[1:], strict=False):
+    names = words.fitted([row.name for row in rows], 30)
+    for name, row, start, end in zip(names, rows, edges, edges[1:], strict=False):
         parts = tuple(_flat(row.parts))
         bars.append(
             Bar(
                 row=row,
+                name=name,
                 value=words.row_value(row, waterfall),
                 begin=round(100 * (min(start, end) - low) / span, 2),
                 length=round(100 * abs(end - start) / span, 2),
-                tone="cut" if row.name == waterfall.cut else "lost" if end < start else "gained",
+                tone=_tone(row, waterfall),
                 signal=words.signed(row.signal_decades),
                 signal_length=round(100 * abs(row.signal_decades or 0.0) / loudest, 2),
                 share=_share(row, waterfall),
                 parts=parts[: detail.parts],
                 hidden=max(len(parts) - detail.parts, 0),
+                shared=any(part.share is not None for _, part in parts),
             )
         )
     with_signal = any(row.signal_decades is not None for row in rows)
-    return Ledger(tuple(bars), round(100 * (0.0 - low) / span, 2), with_signal, replace(waterfall, rows=()))
+    return Ledger(tuple(bars), low, high, with_signal, replace(waterfall, rows=()))
+
+
+def _tone(row: Row, waterfall: Waterfall) -> str:
+    if row.name == waterfall.cut:
+        return "cut"
+    return "unknown" if row.decades is None else "lost" if row.decades < 0 else "gained"
 
 
 def _share(row: Row, waterfall: Waterfall) -> float:
     """What part of the total a row is; ``nan`` where that says nothing."""
     if row.decades is None or abs(waterfall.total) < 0.5:  # noqa: PLR2004 - half a decade is no loss to share out
         return math.nan
-    return row.decades / waterfall.total
+    share = row.decades / waterfall.total
+    return share if share > 0 else math.nan
 
 
 def _flat(parts: tuple[Part, ...], depth: int = 0) -> Iterator[tuple[int, Part]]:

@@ -54,6 +54,12 @@ def figure(value: float) -> str:
     return f"{value:.4g}"
 
 
+def power(value: float) -> str:
+    """A power of ten without a padded exponent: ``"1e-4"``."""
+    mantissa, exponent = f"{value:.0e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
 def percent(share: float | None) -> str:
     """A share as a percentage; empty where there is none."""
     return "" if share is None or not math.isfinite(share) else f"{100 * share:.0f} %"
@@ -135,9 +141,7 @@ def coverage(seen: Coverage) -> str:
 
 def budget(waterfall: Waterfall) -> str:
     """Tell a budget in a sentence or two: how much, who took it, where it ends, what is left of the signal."""
-    sentences = [_toll(waterfall)]
-    if waterfall.cut is not None:
-        sentences.append(cut(waterfall))
+    sentences = [_toll(waterfall) if waterfall.cut is None else cut(waterfall)]
     if waterfall.signal_total is not None:
         change = "shrink" if waterfall.signal_total < 0 else "grow"
         amount = abs(waterfall.signal_total)
@@ -161,8 +165,9 @@ def _toll(waterfall: Waterfall) -> str:
 
 def cut(waterfall: Waterfall) -> str:
     """Say which row ends the chain, and how."""
-    ending = "is not finite from there on" if waterfall.cut_kind == "nonfinite" else "is exactly zero from there on"
-    return f"The chain ends at {waterfall.cut}: the gradient {ending}; the total covers the finite rows."
+    ending = "is not finite" if waterfall.cut_kind == "nonfinite" else "is exactly zero"
+    rest = f"the rows that can be counted add up to {signed(waterfall.total, 1)} decades"
+    return f"The chain ends at {waterfall.cut}: from there back to the input the gradient {ending}; {rest}."
 
 
 def row_value(row: Row, waterfall: Waterfall) -> str:

@@ -1,6 +1,12 @@
 "use strict";
 (() => {
-  const specs = JSON.parse(document.getElementById("specs").textContent);
+  // Tables come by columns, each text once: { columns: { step: { is: [0, 1] }, name: { of: ["a"], at: [0, 0] } } }
+  const unpack = (key, value) => {
+    if (!value || !value.columns || Array.isArray(value.columns)) return value;
+    const columns = Object.entries(value.columns).map(([name, c]) => [name, c.is || c.at.map((place) => c.of[place])]);
+    return columns[0][1].map((_, row) => Object.fromEntries(columns.map(([name, cells]) => [name, cells[row]])));
+  };
+  const specs = JSON.parse(document.getElementById("specs").textContent, unpack);
   const options = { actions: false, renderer: "svg", ast: true, mode: "vega-lite", tooltip: { theme: "page" } };
   const drawings = [...document.querySelectorAll("[data-chart]")].map((place) =>
     vegaEmbed(place, specs[place.dataset.chart], options).catch((problem) => {
