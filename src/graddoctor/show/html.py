@@ -57,7 +57,7 @@ def to_html(report: Report) -> str:
 def _page(report: Report, detail: Detail) -> str:
     with alt.utils.schemapi.debug_mode(False):  # Altair would check every data point; tests check the charts
         figures = _alone(list(_figures(report, detail)))
-    return _template().render(
+    return template("report.html.j2").render(
         report=report,
         words=words,
         light=Markup(LIGHT.css()),  # noqa: S704 - our own colours
@@ -70,7 +70,8 @@ def _page(report: Report, detail: Detail) -> str:
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """Load a template of this folder; whatever is put into it is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("graddoctor.show"),
         autoescape=True,
@@ -80,7 +81,7 @@ def _template() -> jinja2.Template:
     )
     environment.filters["minus"] = lambda text: text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
     environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 @functools.cache
@@ -164,7 +165,7 @@ def _figures(report: Report, detail: Detail) -> Iterator[Figure]:
         caption = "Saturated values and dead units pass no gradient. Bars when last seen, ticks at the start."
         yield _figure("saturation", "Saturated and dead", chart, caption, narrow=True)
     if report.updates is not None and any(value is not None for row in report.updates.values for value in row):
-        chart = charts.update_chart(thin_updates(report.updates, detail.names, detail.steps), PAGE)
+        chart = charts.update_chart(thin_updates(report.updates, detail.names // 2, detail.steps), PAGE)
         low, high = (words.power(edge) for edge in report.updates.band)
         caption = (
             f"How far one step moves each parameter, relative to its size. Most healthy trainings stay between {low} "

@@ -8,7 +8,7 @@ the early end of the network (the input) to the late end (the loss).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -292,6 +292,23 @@ class Report:
     def __post_init__(self) -> None:
         if self.verdict not in {"healthy", "sick", "inconclusive"}:
             raise GraddoctorError(f"a verdict is healthy, sick or inconclusive, got {self.verdict!r}")
+
+    def __str__(self) -> str:
+        from graddoctor.show.text import to_text  # noqa: PLC0415 - faces know the report, so it knows them late only
+
+        return to_text(self)
+
+    def _repr_html_(self) -> str:
+        from graddoctor.show.notebook import to_fragment  # noqa: PLC0415 - as above
+
+        return to_fragment(self)
+
+    def _repr_mimebundle_(
+        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, str]:
+        from graddoctor.show.notebook import mimebundle  # noqa: PLC0415 - as above
+
+        return mimebundle(self, include, exclude)
 
 
 def _log10(value: float | None) -> float | None:
