@@ -1,14 +1,15 @@
-"""The zoo: small trainings, sick and sound, whose truth was measured. The rules are developed on it; test yours with it."""
+"""The zoo: small trainings, sick and sound, with measured truth. The rules are developed on it; test yours with it."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-from graddoctor.testing import (  # fmt
+from graddoctor.testing import (
     activation,
     batching,
     graph,
     initialization,
+    initialization_parts,
     loss,
     numeric,
     output,
@@ -17,6 +18,7 @@ from graddoctor.testing import (  # fmt
     restraint,
     scale,
     sound,
+    sound_settings,
 )
 from graddoctor.testing._patient import Patient
 
@@ -24,6 +26,7 @@ __all__ = ["Patient", "names", "patient", "zoo"]
 
 _FAMILIES = (
     initialization,
+    initialization_parts,
     activation,
     scale,
     output,
@@ -35,6 +38,7 @@ _FAMILIES = (
     batching,
     numeric,
     sound,
+    sound_settings,
 )
 
 

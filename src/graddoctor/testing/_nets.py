@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -35,7 +36,7 @@ def mlp(
 ) -> nn.Sequential:
     """Build a chain ``fc1, [norm1], act1, [drop1], fc2, …, out`` over the given widths."""
     parts: OrderedDict[str, nn.Module] = OrderedDict()
-    for index, (fan_in, fan_out) in enumerate(zip(sizes[:-2], sizes[1:-1], strict=True), start=1):
+    for index, (fan_in, fan_out) in enumerate(pairwise(sizes[:-1]), start=1):
         parts[f"fc{index}"] = nn.Linear(fan_in, fan_out, bias=bias)
         if norm is not None:
             parts[f"norm{index}"] = norm(fan_out)
@@ -241,7 +242,7 @@ class Functional(nn.Module):
         self, sizes: Sequence[int], function: Callable[[torch.Tensor], torch.Tensor], std: Callable[[int], float]
     ) -> None:
         super().__init__()
-        spans = list(zip(sizes[:-1], sizes[1:], strict=True))
+        spans = list(pairwise(sizes))
         self.weights = nn.ParameterList(torch.randn(b, a) * std(a) for a, b in spans)
         self.biases = nn.ParameterList(torch.zeros(b) for _, b in spans)
         self.function = function

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from graddoctor.diagnose.terms import Cause, Condition
 from graddoctor.recipe import Recipe
+from graddoctor.terms import Cause, Condition
 from graddoctor.testing._data import Kind, Task, Tensors, batches_of
 
 Loss = Callable[[nn.Module, Any], torch.Tensor]
@@ -107,11 +107,12 @@ def batches(task: Callable[[], Task], size: int, *, shuffle: bool = True) -> Cal
 
 def plain_loss(kind: Kind) -> Loss:
     """Return the usual loss on ``model(*inputs)``: cross entropy, logistic or squared error."""
-    measure = {
+    measures: dict[Kind, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
         "classes": functional.cross_entropy,
         "binary": functional.binary_cross_entropy_with_logits,
         "real": functional.mse_loss,
-    }[kind]
+    }
+    measure = measures[kind]
 
     def loss(model: nn.Module, batch: Tensors) -> torch.Tensor:
         *inputs, target = batch
@@ -162,7 +163,7 @@ def training(
     judged: bool = True,
     **parts: Any,
 ) -> Recipe:
-    """Put a recipe together: seeded model, shuffled batches, the usual loss, the usual score (unless not ``judged``)."""
+    """Put a recipe together: seeded model, shuffled batches, the usual loss, the usual score unless not ``judged``."""
     usual: dict[str, Any] = {"batches": batches(task, size), "loss": plain_loss(kind)}
     return Recipe(
         model=seeded(build),

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from graddoctor.diagnose.terms import Cause, Condition
+from graddoctor.terms import Cause, Condition
 from graddoctor.testing._data import circles, digits, teacher
 from graddoctor.testing._nets import Fn, Functional, cnn, fitted, mlp
 from graddoctor.testing._patient import Patient, seeded, sgd, sick, training

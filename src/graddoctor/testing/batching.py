@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from torch import nn
 
-from graddoctor.diagnose.terms import Cause, Condition
+from graddoctor.terms import Cause, Condition
 from graddoctor.testing._data import Tensors, batches_of, digits, tabular
 from graddoctor.testing._nets import ResidualCNN, cnn, fitted, mlp
 from graddoctor.testing._patient import Patient, plain_loss, sgd, sick, training

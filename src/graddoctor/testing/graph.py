@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from graddoctor.diagnose.terms import Cause, Condition
+from graddoctor.terms import Cause, Condition
 from graddoctor.testing._data import circles, digits, pairs, recall, teacher
 from graddoctor.testing._nets import Fn, Transformer, TwoTowers, fitted, mlp
 from graddoctor.testing._patient import Optimizer, Patient, adam, seeded, sgd, sick, training
@@ -38,7 +38,7 @@ def _plain() -> nn.Module:
 
 def _frozen_body() -> nn.Module:
     model = _plain()
-    model.get_submodule("body").requires_grad_(False)  # noqa: FBT003 - torch's own signature
+    model.get_submodule("body").requires_grad_(False)
     return model
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from graddoctor.diagnose.terms import Cause, Condition
+from graddoctor.terms import Cause, Condition
 from graddoctor.testing._data import Tensors, blobs, digits, tabular, teacher
 from graddoctor.testing._nets import Functional, cnn, fitted, mlp
 from graddoctor.testing._patient import Loss, Patient, plain_loss, sgd, sick, training
@@ -22,7 +22,8 @@ def _times(inner: Loss, factor: float) -> Loss:
 
 def _broadcast(model: nn.Module, batch: Tensors) -> torch.Tensor:
     points, target = batch
-    return (model(points) - target[:, 0]).square().mean()  # (n, 1) - (n,): every output against every target
+    errors: torch.Tensor = model(points) - target[:, 0]  # (n, 1) - (n,): every output against every target
+    return errors.square().mean()
 
 
 def _cooled(model: nn.Module, batch: Tensors) -> torch.Tensor:
@@ -37,13 +38,14 @@ def _sigmoid_squares(model: nn.Module, batch: Tensors) -> torch.Tensor:
 
 def _rounded(model: nn.Module, batch: Tensors) -> torch.Tensor:
     points, target = batch
-    output = model(points)
+    output: torch.Tensor = model(points)
     return ((output.round() - target) ** 2).mean()
 
 
 def _saturated_huber(model: nn.Module, batch: Tensors) -> torch.Tensor:
     points, target = batch
-    return (1 - torch.exp(-0.5 * (4 * (model(points) - target - 6)) ** 2)).mean()
+    errors: torch.Tensor = model(points) - target - 6
+    return (1 - torch.exp(-0.5 * (4 * errors) ** 2)).mean()
 
 
 def patients() -> tuple[Patient, ...]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from graddoctor.diagnose.terms import Cause, Condition
-from graddoctor.testing._data import Tensors, batches_of, blobs, digits, tabular, teacher
-from graddoctor.testing._nets import Fn, ResidualCNN, cnn, fitted, mlp
+from graddoctor.terms import Cause, Condition
+from graddoctor.testing._data import Tensors, blobs, digits, teacher
+from graddoctor.testing._nets import Fn, fitted, mlp
 from graddoctor.testing._patient import Patient, adam, plain_loss, seeded, sgd, sick, training
 
 _C = Condition
@@ -40,10 +40,11 @@ def _short_biases(floor: float) -> Callable[[nn.Module, Any], torch.Tensor]:
     return loss
 
 
-def _gaussian(bounded: bool) -> Callable[[nn.Module, Any], torch.Tensor]:  # noqa: FBT001 - private, two uses
+def _gaussian(*, bounded: bool) -> Callable[[nn.Module, Any], torch.Tensor]:
     def loss(model: nn.Module, batch: Tensors) -> torch.Tensor:
         points, target = batch
-        mean, spread = model(points).chunk(2, dim=1)
+        output: torch.Tensor = model(points)
+        mean, spread = output.chunk(2, dim=1)
         spread = 3 * torch.tanh(spread / 3) if bounded else 120 * spread
         return (0.5 * spread + 0.5 * (mean - target).square() * torch.exp(-spread)).mean()
 
@@ -93,7 +94,7 @@ def _losses() -> tuple[Patient, ...]:
         ),
         sick(
             "numeric_root_at_zero",
-            "The loss adds the length of each bias vector; the slope of that root at zero is infinite, and there they start.",
+            "The loss adds the length of each bias vector; at zero, where they start, that root has no slope.",
             roots,
             conditions=_NAN,
             causes=(Cause.LOSS,),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from graddoctor.diagnose.terms import Cause, Condition
+from graddoctor.terms import Cause, Condition
 from graddoctor.testing._data import blobs, digits, moons, recall, teacher
 from graddoctor.testing._nets import Fn, Transformer, cnn, fitted, mlp
 from graddoctor.testing._patient import Patient, adam, seeded, sgd, sick, training

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
-from graddoctor.diagnose.terms import Cause, Condition
+from graddoctor.terms import Cause, Condition
 from graddoctor.testing._data import digits, recall, tabular, teacher
 from graddoctor.testing._nets import ResidualCNN, ResidualMLP, Transformer, cnn, fitted, mlp
 from graddoctor.testing._patient import Optimizer, Patient, adam, sgd, sick, training
@@ -38,7 +38,8 @@ def _two_groups(prefix: str, rate: float, rest: float) -> Optimizer:
     def build(model: nn.Module) -> torch.optim.Optimizer:
         chosen = [p for name, p in model.named_parameters() if name.startswith(prefix)]
         others = [p for name, p in model.named_parameters() if not name.startswith(prefix)]
-        return torch.optim.SGD([{"params": chosen, "lr": rate}, {"params": others}], lr=rest)
+        groups: list[dict[str, Any]] = [{"params": chosen, "lr": rate}, {"params": others}]
+        return torch.optim.SGD(groups, lr=rest)
 
     return build
 

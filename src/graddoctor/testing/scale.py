@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from graddoctor.diagnose.terms import Cause, Condition
+from graddoctor.terms import Cause, Condition
 from graddoctor.testing._data import Task, Tensors, digits, tabular, teacher
 from graddoctor.testing._nets import Fn, ResidualMLP, cnn, fitted, mlp
 from graddoctor.testing._patient import Patient, adam, batches, score, seeded, sgd, sick, training
