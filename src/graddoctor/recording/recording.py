@@ -101,14 +101,19 @@ class Recording:
         spans = [self._layout.span(track.key) for track in tracks]
         return np.concatenate([np.arange(span.start, span.stop) for span in spans] or [np.zeros(0, np.int64)])
 
-    def append(self, steps: Sequence[int], rows: ArrayLike) -> None:
+    def append(self, steps: Sequence[int], rows: ArrayLike, columns: Steps | None = None) -> None:
         """Record whole rows: ``rows[i]`` are the statistics of all declared tracks (or the first ones) at ``steps[i]``.
 
-        NaN means "not read". A step that was recorded before keeps what the new row does not say.
+        NaN means "not read". A step that was recorded before keeps what the new row does not say. With ``columns``
+        (see `columns`) the numbers are of those columns only.
         """
         with self._lock:
             self._writing()
-            for step, values in zip(steps, np.asarray(rows, dtype=np.float32), strict=True):
+            rows = np.asarray(rows, dtype=np.float32)
+            if columns is not None:
+                narrow, rows = rows, np.full((len(rows), self._layout.width), np.nan, dtype=np.float32)
+                rows[:, columns] = narrow
+            for step, values in zip(steps, rows, strict=True):
                 if len(values) > self._layout.width:
                     raise RecordingError(f"expected at most {self._layout.width} numbers a row, got {len(values)}")
                 old = self._rows.get(int(step))

@@ -1,0 +1,30 @@
+"""The only file that touches autograd's private side; ``tests/observe/test_engine.py`` tells when torch changes it.
+
+Gradients are final when the whole backward pass is over, and autograd has no public word for that moment. torch's own
+DDP and FSDP use ``queue_callback`` for it, and so does this. DDP queues its last reduction during the same backward
+pass: what is queued twice runs after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.autograd import Variable
+
+
+def in_backward() -> bool:
+    """Whether this thread runs a backward pass at this moment (as the second forward of a checkpoint does)."""
+    return torch._C._current_graph_task_id() != -1  # noqa: SLF001  # see the docstring of this file
+
+
+def at_end_of_backward(function: Callable[[], None]) -> None:
+    """Call ``function`` when the backward pass that is running is over, after all that others queued meanwhile."""
+    queue = Variable._execution_engine.queue_callback  # noqa: SLF001  # see the docstring of this file
+    queue(lambda: queue(function))
+
+
+def is_transformed(tensor: Tensor) -> bool:
+    """Whether ``torch.func`` has wrapped this tensor: its values are not to be had."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # noqa: SLF001  # see the docstring of this file
