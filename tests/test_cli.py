@@ -171,6 +171,11 @@ def test_errors_of_the_recipe_are_one_line(checkup, fails):
     assert fails("check", "train.py") == "loss must return a scalar; it returned shape (3,)"
 
 
+def test_an_end_of_file_in_the_users_loader_is_no_ctrl_d(checkup, fails):
+    checkup.error = EOFError("Ran out of input")
+    assert "raised EOFError: Ran out of input" in fails("check", "train.py")
+
+
 @pytest.mark.usefixtures("checkup")
 def test_errors_of_the_users_code_show_the_users_line(fails, tmp_path, monkeypatch):
     (tmp_path / "train.py").write_text(RECIPE.replace("m(b).mean()", "m(b).mena()"))

@@ -32,18 +32,27 @@ app = typer.Typer(
 
 Out = Annotated[
     list[Path] | None,
-    typer.Option("--out", "-o", metavar="PATH", help="Write the report here too; .html, .md or .json. Repeatable."),
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="PATH",
+        help="Write the report here too: .html, .md, .txt, .json, .svg, .png. Repeatable.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; errors are one line each, never a traceback."""
-    try:
-        return app(arguments, standalone_mode=False) or 0
+    command = typer.main.get_command(app)
+    try:  # not by calling the app: it would take an EOFError of the user's loader for Ctrl-D
+        with command.make_context("graddoctor", list(sys.argv[1:] if arguments is None else arguments)) as context:
+            return int(command.invoke(context) or 0)
+    except typer.Exit as ended:
+        return ended.exit_code
     except typer.TyperException as error:
         return _fail(f"{error.format_message().rstrip('.')}; see graddoctor --help")
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:  # the reader has gone, as `head` does; and Python must not flush into the pipe at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -114,21 +123,22 @@ def check(  # noqa: PLR0917 - one parameter a flag
 
     from graddoctor.check import check as examine
     from graddoctor.recipe import importable, load_recipe, require_device
-    from graddoctor.show import check_writable, progress
+    from graddoctor.show import Progress, check_writable
 
-    check_writable(settings.out)
+    for path in settings.out:
+        check_writable(path)
     with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext(), importable(file):
         recipe = load_recipe(file, arguments or ())
         recipe = recipe.with_(**{name: value for name, value in changes.items() if value is not None})
         require_device(recipe.device)
-        with progress() as tell:
+        with Progress() as progress:
             checkup = examine(
                 recipe,
                 budget=settings.budget,
                 steps=settings.steps,
                 experiments=settings.experiments,
                 ignore=settings.ignore,
-                progress=tell,
+                progress=progress,
             )
     _show(checkup.report(), json=json, out=settings.out)
     return checkup.exit_code
@@ -143,7 +153,8 @@ def report(
     """Show a saved checkup again, or write it in another form."""
     from graddoctor.show import check_writable, load
 
-    check_writable(out or ())
+    for path in out or ():
+        check_writable(path)
     _show(load(file), json=json, out=out or ())
     return 0
 

@@ -161,7 +161,8 @@ def _named(module: ModuleType, name: str, place: str) -> Any:
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
-            names = [key for key in vars(found) if not key.startswith("_")] if hasattr(found, "__dict__") else []
+            held = vars(found) if hasattr(found, "__dict__") else {}
+            names = [key for key, value in held.items() if isinstance(value, Recipe) or inspect.isfunction(value)]
             raise RecipeError(f"{place} has no {name!r}: {nearest(part, names, 'define a Recipe of that name')}")
         found = getattr(found, part)
     return found

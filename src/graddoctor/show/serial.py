@@ -74,7 +74,10 @@ def load(path: str | Path) -> Report:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
         raise GraddoctorError(f"cannot read the report {str(path)!r}: {problem}") from None
-    return from_json(text)
+    try:
+        return from_json(text)
+    except GraddoctorError as problem:
+        raise GraddoctorError(f"cannot read the report {str(path)!r}: {problem}") from problem
 
 
 class _MalformedError(Exception):
