@@ -12,7 +12,7 @@ SHARE = 0.5
 def dead_units(seen: Observation) -> tuple[Suspicion, ...]:
     """Suspect layers in which half of the units give nothing for any sample, at the start, early, or at the end."""
     shares: dict[str, tuple[float, int]] = {}
-    for look in seen.probes:
+    for look in seen.moments:
         for a in look.activations:
             if a.dead >= SHARE and a.dead > shares.get(a.module, (0.0, 0))[0]:
                 shares[a.module] = (a.dead, look.step)

@@ -24,7 +24,7 @@ RATE_ALONE = 0.6
 """A structure that needs another rate is not credited where that rate alone gives this share of its gain."""
 
 _RATES = (0.1, 10.0)
-_SWEPT = (0.25, 4.0)  # a sweep that asks for a rate within these is content with the given one
+_SWEPT = (0.5, 2.0)  # a sweep that asks for a rate within these is content with the given one
 _SMITH = 10.0  # a climbing rate is best where it has long been too high: a tenth of it trains
 
 

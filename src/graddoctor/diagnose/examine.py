@@ -166,7 +166,9 @@ def _findings(
     missing = 1 - seen.progress
     if arm is not None and arm.outcome is not None:
         left = suspect(_treated(arm, seen))
-        finding = confirmed(arm, suspicions, left, trials, missing=missing, deviations=seen.deviations)
+        finding = confirmed(
+            arm, suspicions, left, trials, missing=missing, deviations=seen.deviations, output=_output_modules(seen)
+        )
         return (finding,)
     if missing < SOUND or (experiments and seen.progress >= LEARNS):
         return ()
@@ -175,6 +177,13 @@ def _findings(
         certain = {Condition.NON_FINITE, Condition.PLATEAU, Condition.DISCONNECTED}
         return tuple(unconfirmed(s, severity) for s in suspicions if s.condition in certain)[:1]
     return tuple(unconfirmed(s, severity) for s in suspicions)
+
+
+def _output_modules(seen: Observation) -> tuple[str, ...]:
+    """The module that makes the output, and the last one with parameters before it."""
+    made = seen.start.output.module if seen.start.output else ""
+    last = [p.module for p in seen.start.parameters if p.gradient is not None]
+    return tuple(dict.fromkeys(name for name in (made, *last[-1:]) if name))
 
 
 def _treated(arm: Arm, seen: Observation) -> Observation:

@@ -29,7 +29,7 @@ def exploding(seen: Observation) -> tuple[Suspicion, ...]:
                 sentence=f"The loss is no longer a number from step {bad} on.",
             )
         )
-    growth = [(look, max(-lost(look), signal_growth(look))) for look in seen.probes]
+    growth = [(look, max(-lost(look), signal_growth(look))) for look in seen.moments]
     look, decades = max(growth, key=lambda pair: pair[1])
     jump = _norm_jump(seen)
     if decades >= DECADES or jump >= math.log10(_NORM_JUMP) or bad is not None:
@@ -47,12 +47,11 @@ def exploding(seen: Observation) -> tuple[Suspicion, ...]:
 
 
 def signal_growth(look: Probe) -> float:
-    """Decades by which activations grow over depth, largest over first."""
-    sizes = [a.output_rms for a in look.activations if a.output_rms > 0]
-    inputs = [a.input_rms for a in look.activations if a.input_rms > 0]
-    if not sizes or not inputs:
+    """Decades by which the values that nonlinearities are given grow over depth, largest over first."""
+    sizes = [a.input_rms for a in look.activations]
+    if not sizes or not sizes[0] > 0:
         return 0.0
-    largest = max(max(sizes), max(inputs))
+    largest = max(sizes)
     return math.log10(largest / sizes[0]) if math.isfinite(largest) else math.inf
 
 
@@ -62,13 +61,16 @@ def _norm_jump(seen: Observation) -> float:
     if len(norms) < 16:  # noqa: PLR2004 - no usual size can be told from fewer steps
         return 0.0
     usual = float(np.median(norms[: max(8, len(norms) // 8)]))
+    worst = np.nanmax(seen.outcome.losses)
+    if worst < 2 * max(abs(seen.yardstick.baseline), abs(seen.outcome.losses[0])):
+        return 0.0  # the gradient wakes up, as it does where learning begins late: the loss says that nothing explodes
     return math.log10(float(norms.max()) / usual) if usual > 0 else 0.0
 
 
 def _first_bad(seen: Observation) -> tuple[str, ...]:
     for look in seen.probes:
-        bad = [a.module for a in look.activations if a.nonfinite]
-        bad += [p.module for p in look.parameters if p.gradient_nonfinite]
+        bad = [p.module for p in look.parameters if p.gradient_nonfinite]
+        bad += [a.module for a in look.activations if a.nonfinite]
         if bad:
             return tuple(dict.fromkeys(bad))
     return ()

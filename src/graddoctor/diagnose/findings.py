@@ -39,17 +39,17 @@ def confirmed(
     *,
     missing: float,
     deviations: dict[str, float],
+    output: tuple[str, ...] = (),
 ) -> Finding:
     """Make the finding of an experiment that helped.
 
     Conditions that were seen and that the treated run no longer shows are its consequences.
     """
-    still = {s.condition for s in left}
-    gone = [s for s in suspicions if s.condition not in still]
+    gone = [s for s in suspicions if _fits(s.condition, arm.cause) and not any(_same(s, t) for t in left)]
     condition = _condition(arm, gone, suspicions)
     named = [s for s in suspicions if s.condition is condition]
     consequences = tuple(dict.fromkeys(s.condition for s in gone if s.condition is not condition))
-    modules = _modules(arm, [*named, *gone], deviations)
+    modules = _modules(arm, [*named, *gone], deviations, output)
     share = max(0.0, min(1.0, arm.gain / missing)) if missing > 0 else math.nan
     causes = tuple(Blame(c, modules, share, (arm.remedy.name,), c.sentence) for c in arm.remedy.causes[:1])
     sentences = " ".join(s.sentence for s in (*named, *(s for s in gone if s not in named)) if s.sentence)
@@ -78,6 +78,24 @@ def unconfirmed(suspicion: Suspicion, severity: Severity) -> Finding:
     )
 
 
+def _fits(condition: Condition, cause: Cause) -> bool:
+    """Whether a condition can follow from a cause: a poor start from the start alone, oscillation from the steps."""
+    if condition is Condition.POOR_INITIALIZATION:
+        return cause is Cause.INITIALIZATION
+    if condition is Condition.OSCILLATION:
+        return cause in {Cause.LEARNING_RATE, Cause.MOMENTUM, Cause.BATCHING, Cause.OPTIMIZER, Cause.SCHEDULE}
+    if condition in {Condition.UNSCALED_INPUT, Condition.DISCONNECTED, Condition.UNDERFLOW}:
+        return condition in _NAMED.get(cause, ())
+    return True
+
+
+def _same(before: Suspicion, after: Suspicion) -> bool:
+    """Whether a treated run still shows what was seen: the same condition, at the start if it was, wherever it was."""
+    if before.condition is not after.condition or (before.at_start and not after.at_start):
+        return False
+    return not before.modules or set(before.modules) <= set(after.modules)
+
+
 def _condition(arm: Arm, gone: Sequence[Suspicion], suspicions: Sequence[Suspicion]) -> Condition:
     if arm.cause is Cause.LEARNING_RATE:
         factor = float(arm.remedy.name.rpartition(" x ")[2])
@@ -99,9 +117,13 @@ def _fallback(cause: Cause) -> Condition:
     return Condition.POOR_INITIALIZATION if cause is Cause.INITIALIZATION else Condition.PLATEAU
 
 
-def _modules(arm: Arm, suspicions: Sequence[Suspicion], deviations: dict[str, float]) -> tuple[str, ...]:
+def _modules(
+    arm: Arm, suspicions: Sequence[Suspicion], deviations: dict[str, float], output: tuple[str, ...]
+) -> tuple[str, ...]:
     if arm.remedy.modules:
         return arm.remedy.modules
+    if arm.cause is Cause.OUTPUT_ACTIVATION:
+        return output
     off: list[str] = []
     if arm.cause is Cause.INITIALIZATION and deviations:
         usual = sorted(deviations.values())[len(deviations) // 2]

@@ -81,6 +81,16 @@ class Observation:
         return self.probes[0]
 
     @property
+    def moments(self) -> tuple[Probe, ...]:
+        """The looks at which a state counts: before the first step, after an eighth of the run, and at its end.
+
+        What shows only in between is gone by itself; what shows where the loss is not finite is no state of a network.
+        """
+        eighth = self.outcome.steps // 8
+        looks = [look for look in self.probes if look.step in {0, eighth} or look is self.probes[-1]]
+        return tuple(look for look in looks if math.isfinite(look.loss)) or self.probes[:1]
+
+    @property
     def epoch_losses(self) -> Numbers:
         """Mean loss of each epoch that was run in full; at least four parts of the run where there are fewer."""
         losses = self.outcome.losses

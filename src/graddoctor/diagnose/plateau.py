@@ -13,6 +13,8 @@ from graddoctor.terms import Condition
 FALL = 0.05
 SPREAD = 0.3
 RISING = 0.3
+NOTICED = 0.02
+"""An epoch counts as rising when its loss is higher than the one before by a fiftieth."""
 _FEWEST = 12
 
 
@@ -36,7 +38,8 @@ def oscillation(seen: Observation) -> tuple[Suspicion, ...]:
         return ()
     spread = float(late.std() / max(abs(late.mean()), 1e-300))
     epochs = seen.epoch_losses[-max(3, len(seen.epoch_losses) // 2) :]
-    rising = float((np.diff(epochs) > 0).mean()) if len(epochs) > 1 else 0.0
+    rises = np.diff(epochs) > NOTICED * np.abs(epochs[:-1])
+    rising = float(rises.mean()) if len(rises) else 0.0
     if spread <= SPREAD and rising < RISING:
         return ()
     numbers = {"late_spread": spread, "rising_epochs_share": rising}

@@ -14,13 +14,13 @@ SHARE = 0.5
 def saturation(seen: Observation) -> tuple[Suspicion, ...]:
     """Suspect sigmoids, tanhs and inner softmaxes whose slope is under a tenth of its maximum for half of the values."""
     shares: dict[str, tuple[float, int]] = {}
-    for look in seen.probes:
+    for look in seen.moments:
         for a in look.activations:
             if a.saturated >= SHARE and not makes_output(seen, a) and a.saturated > shares.get(a.name, (0.0, 0))[0]:
                 shares[a.name] = (a.saturated, look.step)
     if not shares:
         return ()
-    modules = {a.name: a.module for look in seen.probes for a in look.activations}
+    modules = {a.name: a.module for look in seen.moments for a in look.activations}
     ranked = sorted(shares, key=lambda name: (shares[name][1], -shares[name][0]))
     where = [n for name in ranked for n in (modules[name], *feeding(seen, modules[name])) if n]
     worst = max(share for share, _ in shares.values())

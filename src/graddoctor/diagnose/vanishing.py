@@ -66,4 +66,4 @@ def modules_of(rows: list[Row]) -> tuple[str, ...]:
 
 
 def _finite(seen: Observation) -> list[Probe]:
-    return [look for look in seen.probes if look.budget is not None and math.isfinite(look.loss)]
+    return [look for look in seen.moments if look.budget is not None and math.isfinite(look.loss)]

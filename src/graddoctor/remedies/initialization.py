@@ -114,8 +114,7 @@ def _restart(
             std = weight_std / math.sqrt(max(fan_in, 1))
             if role is not None and role.branch_end:
                 std /= math.sqrt(max(seen.branches, 1))
-            smooth = (role.follower if role else usual) in {"tanh", "softsign", "hardtanh"}
-            _orthogonal(parameter, std, generator) if smooth else _normal(parameter, std, generator)
+            _orthogonal(parameter, std, generator)
         elif parameter.ndim == 1 and "bias" in short:
             parameter.zero_()
         elif parameter.ndim == 1 and short == "weight" and hasattr(module, "eps"):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from graddoctor.recipe import Recipe
-from graddoctor.remedies.functions import name_of
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause
 from graddoctor.train import takes
@@ -18,32 +17,18 @@ from graddoctor.train import takes
 LOW = frozenset({torch.float16, torch.bfloat16})
 
 
-class Float32Mode(TorchFunctionMode):
-    """Casts to float16 and bfloat16 become casts to float32, in custom autograd functions and in backward too."""
+class Float32Mode(TorchDispatchMode):
+    """Casts to float16 and bfloat16 become casts to float32, below autograd: in custom functions and in backward too."""
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    def __torch_dispatch__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
-        name = name_of(func)
-        if func is torch.Tensor.backward:  # a mode is off inside its own handler: switch it on for the engine
-            with self:
-                return torch.autograd.backward(args[:1], *args[1:], **_backward_options(kwargs))
-        if name in {"half", "bfloat16"}:
-            return args[0].float()
-        args = tuple(_wide(a) for a in args)
-        return func(*args, **{k: _wide(v) for k, v in kwargs.items()})
+        del types
+        return func(*map(_wide, args), **{k: _wide(v) for k, v in (kwargs or {}).items()})
 
 
 def _wide(value: Any) -> Any:
     return torch.float32 if isinstance(value, torch.dtype) and value in LOW else value
-
-
-def _backward_options(kwargs: dict[str, Any]) -> dict[str, Any]:
-    options = dict(kwargs)
-    if "gradient" in options:
-        options["grad_tensors"] = options.pop("gradient")
-    return options
 
 
 def float32() -> Remedy:
