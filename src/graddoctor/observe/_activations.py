@@ -60,37 +60,39 @@ def look_before(
     return Before(samples_of.square(x), slope)
 
 
-def look_after(
-    use: Use,
-    before: Before,
-    x: Tensor,
-    y: Tensor,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    *,
-    samples: int,
-    channels: bool,
-) -> None:
-    """Add what one call showed to ``use``. ``channels``: units lie on axis 1 (images), not on the last."""
-    use.samples += samples or (y.shape[0] if y.dim() else 1)
+@dataclass(frozen=True)
+class Call:
+    """One call of a nonlinearity; ``channels``: units lie on axis 1 (images), not on the last."""
+
+    x: Tensor
+    y: Tensor
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    samples: int
+    channels: bool
+
+
+def look_after(use: Use, before: Before, call: Call, apart: Tensor | None, size: Tensor) -> None:
+    """Add what one call showed to ``use``: ``apart`` and ``size`` are spread and sum of squares of its output."""
+    y = call.y
+    use.samples += call.samples or (y.shape[0] if y.dim() else 1)
     use.count += y.numel()
     use.before.append(before.square)
-    use.after.append(samples_of.square(y))
+    use.after.append(size)
     use.nonzero.append(torch.count_nonzero(y))
     use.finite.append(y.isfinite().sum())
-    apart = samples_of.spread(y, samples)
     if apart is not None:
         use.spread.append(apart)
     if use.drawn is None:
         use.drawn = _draw(y)
     if use.what.kind == "softmax":
-        _look_at_rows(use, y, args, kwargs)
+        _look_at_rows(use, y, call.args, call.kwargs)
         return
     slope = before.slope
     if slope is None and use.what.slope is not None:
-        slope = use.what.slope(x, y, args, kwargs)
+        slope = use.what.slope(call.x, y, call.args, call.kwargs)
     if slope is not None:
-        _look_at_slope(use, slope, y, channels=channels)
+        _look_at_slope(use, slope, y, channels=call.channels)
 
 
 def _look_at_slope(use: Use, slope: Tensor, y: Tensor, *, channels: bool) -> None:
@@ -159,5 +161,9 @@ def _histogram(drawn: Tensor | None) -> tuple[tuple[float, ...], tuple[float, ..
     values = values[np.isfinite(values)]
     if values.size == 0:
         return None
-    shares, edges = np.histogram(values, bins=_BINS)
-    return tuple(edges.tolist()), tuple((shares / values.size).tolist())
+    low, high = float(values.min()), float(values.max())
+    if high == low:
+        low, high = low - 0.5, high + 0.5
+    places = ((values - low) * (_BINS / (high - low))).astype(np.int64).clip(0, _BINS - 1)
+    shares = np.bincount(places, minlength=_BINS) / values.size
+    return tuple(np.linspace(low, high, _BINS + 1).tolist()), tuple(shares.tolist())

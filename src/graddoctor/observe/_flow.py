@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graddoctor.observe import _samples as samples_of
 from graddoctor.observe.graph import Edge, Graph, Node
 
 _PIECE = 65536
+_REARRANGED = {"view", "t", "transpose", "permute", "unsqueeze", "squeeze", "alias"}  # every entry once, elsewhere
 
 
 class Flow:
@@ -36,7 +38,8 @@ class Flow:
             for node in self._graph.nodes:
                 several = [edge for edge in node.inputs if len(edge.source.users) > 1]
                 awaited = [edge for edge in node.users if edge in wanted]
-                handles.append(node.raw.register_hook(self._hook(node, several, wanted, awaited)))
+                if several or awaited or not _rearranges(node):
+                    handles.append(node.raw.register_hook(self._hook(node, several, wanted, awaited)))
             backward()
         finally:
             for handle in handles:
@@ -48,7 +51,8 @@ class Flow:
         self, node: Node, several: Sequence[Edge], wanted: Collection[Edge], awaited: Sequence[Edge]
     ) -> Callable[[Sequence[Tensor | None], Sequence[Tensor | None]], None]:
         def hook(leaving: Sequence[Tensor | None], arriving: Sequence[Tensor | None]) -> None:
-            self._arriving[node] = [_norm(g) for g in arriving if g is not None]
+            if not _rearranges(node):
+                self._arriving[node] = [_norm(g) for g in arriving if g is not None]
             for edge in several:
                 gradient = leaving[edge.place]
                 if gradient is not None:
@@ -80,6 +84,8 @@ class Flow:
 
     def at(self, node: Node) -> float:
         """Norm of the gradient that arrives at a node's outputs (``nan``: none was seen)."""
+        if _rearranges(node):
+            return self.by(node.inputs[0])
         return self._numbers.get(("at", node), math.nan)
 
     def by(self, edge: Edge) -> float:
@@ -99,6 +105,11 @@ class Flow:
         return math.hypot(*(self.by(edge) for edge in edges))
 
 
+def _rearranges(node: Node) -> bool:
+    """Whether a node hands its gradient on entry by entry: one norm does for both sides."""
+    return node.kind in _REARRANGED and len(node.inputs) == 1 and node.numel == node.inputs[0].source.numel
+
+
 def _strided(gradient: Tensor) -> Tensor:
     if gradient.layout is not torch.strided:
         gradient = gradient.coalesce().values() if gradient.is_sparse else gradient.to_dense()
@@ -106,7 +117,7 @@ def _strided(gradient: Tensor) -> Tensor:
 
 
 def _norm(gradient: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(_strided(gradient).detach(), dtype=torch.float64)
+    return samples_of.norm(_strided(gradient).detach())
 
 
 def _dot(part: Tensor, whole: Tensor) -> Tensor:

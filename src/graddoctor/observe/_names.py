@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 from torch import Tensor, nn
 
@@ -47,8 +46,8 @@ class Owner:
         return next((owner for owner in owners if within(owner, node.module)), node.module)
 
     def _owner(self, parameter: str) -> str:
-        module = parameter.split(".parametrizations.")[0] if ".parametrizations." in parameter else None
-        if module is None:
+        module, _, parametrized = parameter.partition(".parametrizations.")
+        if not parametrized:
             module = parameter.rpartition(".")[0]
         return parameter if not module or module in self._lists else module
 

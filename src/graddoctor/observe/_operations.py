@@ -24,7 +24,7 @@ _WORDS = {
     "mkldnn_convolution": "convolution",
     "cudnn_convolution": "convolution",
     "convolution_overrideable": "convolution",
-    "slow_conv_dilated2_d": "convolution",
+    "slow_conv_dilated2d": "convolution",
     "native_batch_norm": "batch_norm",
     "cudnn_batch_norm": "batch_norm",
     "native_layer_norm": "layer_norm",
@@ -36,12 +36,6 @@ _WORDS = {
     "log_sigmoid_forward": "logsigmoid",
     "max_pool2d_with_indices": "max_pool2d",
     "max_pool3d_with_indices": "max_pool3d",
-    "max_pool2_d_with_indices": "max_pool2d",
-    "max_pool3_d_with_indices": "max_pool3d",
-    "avg_pool2_d": "avg_pool2d",
-    "avg_pool3_d": "avg_pool3d",
-    "adaptive_avg_pool2_d": "adaptive_avg_pool2d",
-    "adaptive_avg_pool3_d": "adaptive_avg_pool3d",
     "scaled_dot_product_flash_attention_for_cpu": "attention",
     "scaled_dot_product_flash_attention": "attention",
     "scaled_dot_product_efficient_attention": "attention",
@@ -54,9 +48,8 @@ _WORDS = {
     "native_dropout": "dropout",
     "mkldnn_rnn_layer": "rnn",
     "checkpoint_function": "checkpoint",
-    "nll_loss2_d": "nll_loss2d",
     "nll_loss_forward": "nll_loss",
-    "nll_loss2_d_forward": "nll_loss2d",
+    "nll_loss2d_forward": "nll_loss2d",
 }
 
 _WEIGHTS = {"linear", "matmul", "convolution", "embedding", "embedding_bag", "rnn", "checkpoint", "bilinear"}
@@ -82,6 +75,7 @@ def kind_of(name: str) -> str:
     word = name.rsplit(":", 1)[-1]
     word = re.sub(r"Backward\d*$", "", word)
     word = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", word).lower().strip("_")
+    word = re.sub(r"(?<=\d)_d", "d", word).replace("dwith", "d_with")
     return _WORDS.get(word, word)
 
 
@@ -96,7 +90,7 @@ def sort_of(kind: str) -> str:
         return NORMALIZATION
     if kind in _VIEWS:
         return VIEW
-    return POOL if "pool" in kind else OTHER
+    return POOL if "pool" in kind or kind == "mean" else OTHER
 
 
 def activations() -> frozenset[str]:

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from graddoctor.observe import _samples as samples_of
 from graddoctor.observe.readings import ParameterReading
 
-_ROWS, _COLUMNS = 4096, 64  # what equal rows are looked for in before the whole is compared
-_SMALL = 65536  # elements up to which a second pass for an exact deviation costs nothing
+_ROWS, _COLUMNS = 4096, 64  # where equal rows are looked for by their sums before they are compared in full
+_SMALL = 4096  # elements up to which the deviation is taken directly, so that equal entries give exactly 0
 
 
 def readings(
@@ -31,7 +32,7 @@ def readings(
     The readings, and the share of zeros among all gradient entries.
     """
     names: dict[int, list[str]] = {}
-    parameters: dict[int, Tensor] = {}
+    parameters: dict[int, nn.Parameter] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
         parameters[id(parameter)] = parameter
@@ -52,7 +53,7 @@ def readings(
 
 def _reading(names: Sequence[str], parameter: Tensor, gradient: Tensor | None, order: int) -> ParameterReading:
     values = _dense(parameter)
-    norm = float(torch.linalg.vector_norm(values, dtype=torch.float64))
+    norm = float(samples_of.norm(values))
     mean, std = _moments(values, norm)
     size, zeros, nonfinite = (None, 0.0, 0) if gradient is None else _gradient(_dense(gradient), parameter.numel())
     return ParameterReading(
@@ -87,14 +88,14 @@ def _moments(values: Tensor, norm: float) -> tuple[float, float]:
     if not values.is_floating_point() or count == 0:
         return math.nan, math.nan
     if count <= _SMALL:
-        std, mean = torch.std_mean(values.float() if values.element_size() < 4 else values, correction=0)  # noqa: PLR2004
-        return float(mean), float(std)
+        deviation, center = torch.std_mean(values.double(), correction=0)
+        return float(center), float(deviation)
     mean = float(values.sum(dtype=torch.float64)) / count
     return mean, math.sqrt(max(norm * norm / count - mean * mean, 0.0))
 
 
 def _gradient(gradient: Tensor, entries: int) -> tuple[float, float, int]:
-    norm = float(torch.linalg.vector_norm(gradient, dtype=torch.float64))
+    norm = float(samples_of.norm(gradient))
     zeros = 1.0 - int(torch.count_nonzero(gradient)) / entries if entries else 0.0
     nonfinite = 0 if math.isfinite(norm) else gradient.numel() - int(gradient.isfinite().sum())
     return norm, zeros, nonfinite
@@ -106,7 +107,8 @@ def identical(weight: Tensor) -> float:
     if min(rows.shape) == 0 or rows.shape[0] < 2:  # noqa: PLR2004 - one unit equals no other
         return 0.0
     rows = rows[:_ROWS]
-    if _repeated(rows[:, :_COLUMNS]) == 0:
+    sums = rows[:, :_COLUMNS].sum(1, dtype=torch.float64).tolist() if rows.is_floating_point() else []
+    if len(set(sums)) == len(rows):
         return 0.0
     return _repeated(rows) / rows.shape[0]
 

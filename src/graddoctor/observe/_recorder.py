@@ -22,6 +22,7 @@ from graddoctor.observe._nonlinear import SOFTSIGN, Nonlinearity, nonlinearity
 
 _number: Callable[[], int] = torch.autograd._get_sequence_nr  # noqa: SLF001 - the clock of the graph; FX reads it too
 _UNKNOWN = 1 << 200  # origin bit of samples that are not in the batch
+_MATRIX = 2  # axes up to which features lie on the last one
 _CANDIDATES = frozenset(operations.activations())
 
 
@@ -63,12 +64,20 @@ class Pass:
     output: Any = None
     end: int | None = None
     seen: dict[int, Seen] = field(default_factory=dict)
-    calls: list[tuple[int, str]] = field(default_factory=list)
+    calls: list[tuple[int, str, bool]] = field(default_factory=list)  # (number, module from here on, entered or left)
 
     def module_at(self, number: int) -> str:
         """The innermost module that ran when the node with this number was made (``""``: the root, or none)."""
         place = bisect_right(self.calls, number, key=lambda call: call[0])
         return self.calls[place - 1][1] if place else ""
+
+    def module_of(self, number: int, kind: str) -> str:
+        """The same; for a re-entrant checkpoint, whose operations stay hidden, the module that it called."""
+        if kind != "checkpoint":
+            return self.module_at(number)
+        place = bisect_right(self.calls, number, key=lambda call: call[0])
+        inner = self.calls[place : place + 1]
+        return inner[0][1] if inner and inner[0][0] == number + 1 and inner[0][2] else self.module_at(number)
 
 
 class Recorder(TorchDispatchMode):
@@ -77,13 +86,20 @@ class Recorder(TorchDispatchMode):
     Operators are seen below autograd: each that makes a node runs right after the node has drawn its number.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Spare two seconds: torch would import its compiler only to keep it away from this class."""
+        return False
+
     def __init__(self, model: nn.Module, guard: Guard) -> None:
         super().__init__()
         self._model = model
-        self.names = {id(module): name for name, module in model.named_modules()}
-        self.plain = {
-            name for name, module in model.named_modules() if name and not module._modules and not module._parameters
-        }
+        self.names: dict[int, str] = {}
+        self.plain: set[str] = set()  # modules that hold nothing: their own name says which function they are
+        for name, module in model.named_modules():
+            self.names[id(module)] = name
+            if name and next(module.children(), None) is None and next(module.parameters(), None) is None:
+                self.plain.add(name)
         self.guard = guard
         self.uses: dict[str, activations.Use] = {}
         self.dtypes: dict[torch.dtype, None] = {}
@@ -95,6 +111,7 @@ class Recorder(TorchDispatchMode):
         self._last = -1
         self._inside_custom = False
         self._absolute: tuple[int, Tensor, Tensor] | None = None
+        self._measured: tuple[Tensor, Tensor | None, Tensor] | None = None
         self._detailed = False
         self._told = False
 
@@ -147,14 +164,14 @@ class Recorder(TorchDispatchMode):
                 for path, tensor in tensors_in(value, f"input {index + 1}" if len(args) > 1 else "input"):
                     self._hand(path, tensor)
         self._stack.append(name)
-        self._note_call(name)
+        self._note_call(name, entered=True)
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         del args
         if id(module) not in self.names or not self._stack:
             return
         self._stack.pop()
-        self._note_call(self._stack[-1] if self._stack else "")
+        self._note_call(self._stack[-1] if self._stack else "", entered=False)
         if not self._stack:
             self.now.output, self.now.end = output, _number()
 
@@ -168,9 +185,9 @@ class Recorder(TorchDispatchMode):
             self._remember(tensor, _UNKNOWN, "input", "", channels=False)
             self._told = True
 
-    def _note_call(self, name: str) -> None:
+    def _note_call(self, name: str, *, entered: bool) -> None:
         if self._detailed:
-            self.now.calls.append((_number(), name))
+            self.now.calls.append((_number(), name, entered))
 
     # -- operators
 
@@ -241,8 +258,11 @@ class Recorder(TorchDispatchMode):
         self._last = number
         seen = self.now.seen[number] = Seen(data)
         if data and out is not None and out.is_floating_point() and plan.sort != operations.VIEW:
-            seen.spread = samples_of.spread(out, self.now.samples)
-            seen.rms = samples_of.rms(out)
+            done = self._measured
+            if done is None or done[0] is not out:
+                done = (out, samples_of.spread(out, self.now.samples), samples_of.square(out))
+            seen.spread, seen.rms = done[1], (done[2] / max(out.numel(), 1)).sqrt()
+        self._measured = None
 
     # -- nonlinearities
 
@@ -260,9 +280,10 @@ class Recorder(TorchDispatchMode):
             return
         use = self._use(what, y)
         units_second = channels or y.dim() in {4, 5}
-        activations.look_after(
-            use, before, args[0], y, args, kwargs, samples=self.now.samples, channels=units_second and y.dim() > 2
-        )
+        apart, size = samples_of.spread(y, self.now.samples), samples_of.square(y)
+        self._measured = (y, apart, size)
+        call = activations.Call(args[0], y, args, kwargs, self.now.samples, units_second and y.dim() > _MATRIX)
+        activations.look_after(use, before, call, apart, size)
 
     def _use(self, what: Nonlinearity, y: Tensor) -> activations.Use:
         module = self._stack[-1] if self._stack else ""

@@ -13,11 +13,14 @@ from graddoctor.observe.graph import Edge, Node, in_forward_order
 
 _DEEP_RESIDUAL = 6  # weights in a row that one residual branch may hold (an inverted bottleneck with gate has five)
 _DEEP_JOINT = 3  # the same for parallel paths without a skip
+_DEEP_CONCATENATION = 2  # the same for one path beside a skip that is concatenated, as in DenseNet and U-Net
+_ADDING = {"add", "sub", "lerp", "addcmul", "rsub"}
+_MERGING = {*_ADDING, "mul", "cat", "where"}
 
 
 @dataclass(frozen=True)
 class Cut:
-    """All tensors that gradient passes at one depth: whole tensors, by the nodes that made them, or a set of edges."""
+    """All tensors that gradient passes at one depth: whole tensors, by the nodes that made them, and edges."""
 
     whole: tuple[Node, ...]
     edges: tuple[Edge, ...] = ()
@@ -25,7 +28,7 @@ class Cut:
     @property
     def nodes(self) -> tuple[Node, ...]:
         """Those whose outputs are cut."""
-        return self.whole or tuple(dict.fromkeys(edge.source for edge in self.edges))
+        return tuple(dict.fromkeys((*self.whole, *(edge.source for edge in self.edges))))
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Group:
     early: Cut
     late: Cut
     steps: list[tuple[Node, Node]] = field(default_factory=list)  # (operation, node before it) of its plain stretch
+    stages: list[tuple[Cut, Cut, tuple[Node, ...]]] = field(default_factory=list)  # (late, early, operations between)
     core: Region | None = None
     paths: tuple[Path, ...] = ()
     nodes: list[Node] = field(default_factory=list)
@@ -83,13 +87,19 @@ def _continues(group: Group, node: Node) -> bool:
 
 
 def _deep(region: Region) -> bool:
-    levels = _levels(region)
-    top = max(levels.values(), default=0)
+    """Whether a region is too long for one row: its paths hold many weights one after the other."""
+    top = max(_levels(region).values(), default=0)
     if region.early is None or region.late is None:
         return top > 1
     paths = _paths(region)
-    residual = any(path.kind == "skip" for path in paths)
-    return top > (_DEEP_RESIDUAL if residual else _DEEP_JOINT)
+    if _residual(region, paths):
+        return top > _DEEP_RESIDUAL
+    heavy = sum(any(node.weighs for node in path.nodes) for path in paths)
+    return top > (_DEEP_JOINT if heavy > 1 else _DEEP_CONCATENATION)
+
+
+def _residual(region: Region, paths: Iterable[Path]) -> bool:
+    return region.late is not None and region.late.kind in _ADDING and any(path.kind == "skip" for path in paths)
 
 
 def _levels(region: Region) -> dict[Node, int]:
@@ -113,11 +123,9 @@ def _sorted(region: Region) -> list[Node]:
 
 def _joined(region: Region) -> Group:
     paths = _paths(region)
-    residual = any(path.kind == "skip" for path in paths)
+    kind = "residual" if _residual(region, paths) else "joint"
     nodes = [*region.nodes, *([region.late] if region.late else [])]
-    return Group(
-        "residual" if residual else "joint", _start(region), _end(region), core=region, paths=paths, nodes=nodes
-    )
+    return Group(kind, _start(region), _end(region), core=region, paths=paths, nodes=nodes)
 
 
 def _paths(region: Region) -> tuple[Path, ...]:
@@ -138,8 +146,7 @@ def _paths(region: Region) -> tuple[Path, ...]:
     weights = [sum(node.weighs for node in nodes) for nodes, _ in found]
     lightest = min(weights, default=0)
     skips = [i for i, weight in enumerate(weights) if weight == lightest]
-    merged = region.late.kind in {"add", "mul", "cat", "sub", "lerp", "addcmul", "where"}
-    lone = len(skips) == 1 and len(found) > 1 and lightest <= 1 and merged
+    lone = len(skips) == 1 and len(found) > 1 and lightest <= 1 and region.late.kind in _MERGING
     paths = []
     for i, (nodes, edges) in enumerate(found):
         kind = ("skip" if i == skips[0] else "branch") if lone else "path"
@@ -148,16 +155,38 @@ def _paths(region: Region) -> tuple[Path, ...]:
 
 
 def _opened(region: Region) -> Iterator[Group]:
-    """Cut a region without single cuts by depth: one row for each weight on the longest way."""
+    """Cut a region without single cuts by depth: one row for each weight on the longest way.
+
+    A row is cut further at each of its operations, counted along the longest way since its weight.
+    """
     levels = _levels(region)
-    top = max(levels.values())
-    early = _start(region)
-    for level in range(1, top + 1):
-        last = level == top
-        late = _end(region) if last else Cut((), _crossing(region, levels, level))
-        nodes = [node for node, at in levels.items() if at == level or (at == 0 and level == 1)]
-        yield Group("joint", early, late, nodes=in_forward_order(nodes))
-        early = late
+    depths = _depths(region, levels)
+    stages = sorted(set(depths.values()))
+    cuts = [_start(region), *(_crossing(region, depths, stage) for stage in stages[:-1]), _end(region)]
+    at: dict[tuple[int, int], list[Node]] = {}
+    for node, depth in depths.items():
+        at.setdefault(depth, []).append(node)
+    group: Group | None = None
+    for i, stage in enumerate(stages):
+        fresh = group is None or stage[0] > max(1, stages[i - 1][0])
+        if group is None or fresh:
+            if group is not None:
+                yield group
+            group = Group("joint", cuts[i], cuts[i + 1])
+        group.late = cuts[i + 1]
+        group.stages.append((cuts[i + 1], cuts[i], tuple(in_forward_order(at[stage]))))
+        group.nodes.extend(in_forward_order(at[stage]))
+    if group is not None:
+        yield group
+
+
+def _depths(region: Region, levels: dict[Node, int]) -> dict[Node, tuple[int, int]]:
+    """Weights, and then operations since the last weight, on the longest way from the early end to each node."""
+    depths: dict[Node, tuple[int, int]] = {}
+    for node in levels:
+        since = [depths[edge.source][1] + 1 for edge in node.flow if levels.get(edge.source) == levels[node]]
+        depths[node] = (levels[node], max(since, default=0))
+    return depths
 
 
 def _start(region: Region) -> Cut:
@@ -168,13 +197,18 @@ def _end(region: Region) -> Cut:
     return Cut((region.late,)) if region.late else Cut((), region.leaving)
 
 
-def _crossing(region: Region, levels: dict[Node, int], level: int) -> tuple[Edge, ...]:
-    """Edges from above a depth to below it; the early end is deepest, the loss on top of all."""
+def _crossing(region: Region, depths: dict[Node, tuple[int, int]], depth: tuple[int, int]) -> Cut:
+    """Edges from above a depth to below it: the early end is deepest, the loss on top of all."""
+    floor = (0, 0)
     edges = [
-        edge for node, at in levels.items() if at > level for edge in node.flow if levels.get(edge.source, 0) <= level
+        edge
+        for node, at in depths.items()
+        if at > depth
+        for edge in node.flow
+        if depths.get(edge.source, floor) <= depth
     ]
-    edges += [edge for edge in region.leaving if edge.user not in levels and levels.get(edge.source, 0) <= level]
-    return tuple(edges)
+    edges += [edge for edge in region.leaving if edge.user not in depths and depths.get(edge.source, floor) <= depth]
+    return Cut(tuple(source for source in region.sources if depths[source] > depth), tuple(edges))
 
 
 def common(modules: Iterable[str]) -> str:
@@ -212,7 +246,19 @@ def title(group: Group, owner: Callable[[Node], str]) -> str:
     return common(names) or common([node.module for node in nodes]) or f"{names[0]} … {names[-1]}"
 
 
-def sorts(node: Node) -> str:
+def label(nodes: Sequence[Node], owner: Callable[[Node], str]) -> str:
+    """Name a path by the modules of its weights, or of all its operations where it has none."""
+    weights = [owner(node) for node in nodes if node.weighs]
+    return common(weights) or common([node.module for node in nodes]) or " + ".join(dict.fromkeys(weights))
+
+
+def together(nodes: Iterable[Node]) -> str:
+    """Kind of the part that several operations at one depth make."""
+    kinds = {sort_of(node) for node in nodes} - {operations.OTHER}
+    return kinds.pop() if len(kinds) == 1 else operations.OTHER
+
+
+def sort_of(node: Node) -> str:
     """Kind of the part that an operation makes: as its sort, views counted with the rest."""
     if node.sort == operations.VIEW or (node.sort == operations.WEIGHT and not node.weighs):
         return operations.OTHER

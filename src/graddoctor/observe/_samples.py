@@ -7,6 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+_LARGE = 16384  # elements from which a cast to float64 is worth avoiding
+_PIECE = 4096  # elements that float32 may add up: an error of 1e-7 or less
+_SAFE = (1e-12, 1e15)  # norms whose squares float32 holds, with room for uneven elements
+
 
 def batch_size(shapes: Sequence[tuple[int, ...]]) -> int:
     """Size of the batch axis, from the shapes of a batch's tensors: the size that they all share (0: there is none)."""
@@ -45,11 +49,34 @@ def spread(values: Tensor, samples: int) -> Tensor | None:
     return (squares.clamp(min=0) / rows.numel()).sqrt()
 
 
+def norm(values: Tensor) -> Tensor:
+    """Frobenius norm as a 0-d float64 tensor, exact to float64 of the values' own squares where that matters.
+
+    Casting a large float32 tensor to float64 costs four times the norm itself. So on the CPU pieces are taken in
+    float32 and put together in float64, unless the result is so small or large that squares may have under- or
+    overflowed: then float64 throughout.
+    """
+    if (
+        values.dtype is torch.float32
+        and values.numel() >= _LARGE
+        and values.device.type == "cpu"
+        and values.is_contiguous()
+    ):
+        flat = values.reshape(-1)
+        whole = flat.numel() // _PIECE * _PIECE
+        pieces = torch.linalg.vector_norm(flat[:whole].view(-1, _PIECE), dim=1)
+        rest = torch.linalg.vector_norm(flat[whole:]).reshape(1)
+        quick = torch.linalg.vector_norm(torch.cat((pieces, rest)), dtype=torch.float64)
+        if _SAFE[0] < float(quick) < _SAFE[1]:
+            return quick
+    return torch.linalg.vector_norm(values, dtype=torch.float64)
+
+
 def square(values: Tensor) -> Tensor:
     """Sum of squares, a 0-d float64 tensor."""
-    return torch.linalg.vector_norm(values, dtype=torch.float64).square()
+    return norm(values).square()
 
 
 def rms(values: Tensor) -> Tensor:
     """Root mean square, a 0-d float64 tensor."""
-    return torch.linalg.vector_norm(values, dtype=torch.float64) / max(values.numel(), 1) ** 0.5
+    return norm(values) / max(values.numel(), 1) ** 0.5

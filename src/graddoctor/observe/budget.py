@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from graddoctor.observe import _rows
 from graddoctor.observe._flow import Flow
 from graddoctor.observe._rows import Cut, Group
-from graddoctor.observe.dominators import Chain
 from graddoctor.observe.graph import Edge, Node
 from graddoctor.observe.ledger import Reading, Signal, signal
 
@@ -87,7 +86,7 @@ class Budget:
                     continue
                 totals[part.kind] = totals.get(part.kind, 0.0) + part.decades
                 rest -= part.decades
-            if row.kind in {"residual", "joint"}:
+            if row.kind in {"residual", "joint"} and abs(rest) > _NOTHING:
                 totals[row.kind] = totals.get(row.kind, 0.0) + rest
         return totals
 
@@ -149,9 +148,18 @@ def _row(
 def _parts(group: Group, decades: float, flow: Flow, owner: Callable[[Node], str]) -> tuple[Part, ...]:
     parts = list(_path_parts(group, flow, owner))
     rest = decades
+    for late, early, nodes in group.stages:
+        gain = _gain(_norm(early, flow), _norm(late, flow))
+        rest -= gain
+        kind = _rows.together(nodes)
+        own = kind != "other" and any(node.flow for node in nodes)
+        if own or abs(gain) > _NOTHING:
+            seen = [node for node in nodes if kind == "other" or _rows.sort_of(node) == kind]
+            modules = tuple(dict.fromkeys(owner(node) if node.weighs else node.module or node.kind for node in seen))
+            parts.append(Part(" + ".join(modules), kind, modules, gain))
     for node, before in group.steps:
         gain = _gain(flow.at(before), flow.at(node))
-        kind = _rows.sorts(node)
+        kind = _rows.sort_of(node)
         if kind == "other" and abs(gain) < _NOTHING:
             continue
         rest -= gain
@@ -175,8 +183,8 @@ def _path_parts(group: Group, flow: Flow, owner: Callable[[Node], str]) -> list[
         names = [owner(node) if node.weighs else node.module for node in path.nodes if node.sort != "view"]
         modules = tuple(dict.fromkeys(name for name in names if name))
         gain = _gain(flow.over(path.edges), flow.at(core.late))
-        label = _rows.common(modules) or path.kind
-        parts.append(Part(label if path.kind != "skip" else "skip", path.kind, modules, gain, dot / sum(dots)))
+        name = "skip" if path.kind == "skip" else _rows.label(path.nodes, owner) or path.kind
+        parts.append(Part(name, path.kind, modules, gain, dot / sum(dots)))
     return parts
 
 
@@ -191,7 +199,7 @@ def _sound(norm: float) -> bool:
 
 
 def _norm(cut: Cut, flow: Flow) -> float:
-    return math.hypot(*(flow.at(node) for node in cut.whole)) if cut.whole else flow.over(cut.edges)
+    return math.hypot(*(flow.at(node) for node in cut.whole), flow.over(cut.edges))
 
 
 def _numel(cut: Cut) -> int:
@@ -199,6 +207,7 @@ def _numel(cut: Cut) -> int:
 
 
 def _unique(names: Collection[str]) -> list[str]:
+    """Tell apart rows of one name: repeated uses of a module."""
     counts: dict[str, int] = {}
     found = []
     for name in names:

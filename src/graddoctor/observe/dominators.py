@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from itertools import pairwise
 from dataclasses import dataclass
 
 import networkx as nx
@@ -143,7 +144,7 @@ def _regions(
         ends.insert(0, None)
     if not path or members.get(None) or any(edge.source is not path[-1] for edge in top):
         ends.append(None)
-    for early, late in zip(ends, ends[1:], strict=False):
+    for early, late in pairwise(ends):
         nodes = members.get(late, [])
         scope = {*nodes, late}
         entering = tuple(edge for edge in early.users if edge.user in scope or late is None) if early else ()

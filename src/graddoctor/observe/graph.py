@@ -88,7 +88,7 @@ class Graph:
 
 
 def walk(
-    loss: Tensor, module_at: Callable[[int], str], data: Collection[int], names: Mapping[int, str]
+    loss: Tensor, module_at: Callable[[int, str], str], data: Collection[int], names: Mapping[int, str]
 ) -> Graph | None:
     """Read the graph behind ``loss``; ``None`` when it has none.
 
@@ -97,7 +97,7 @@ def walk(
     loss
         The tensor to start from.
     module_at
-        The module in which the node with this number was made.
+        The module in which the node of this number and kind was made.
     data
         Numbers of the nodes into whose operations samples flowed.
     names
@@ -127,10 +127,11 @@ def _is_leaf(raw: Any) -> bool:
     return LEAF in raw.name() and hasattr(raw, "variable")
 
 
-def _node(raw: Any, module_at: Callable[[int], str]) -> Node:
+def _node(raw: Any, module_at: Callable[[int, str], str]) -> Node:
     number = raw._sequence_nr()  # noqa: SLF001 - torch's profiler and FX read it too; there is no other clock
     shapes = tuple(tuple(entry.shape) for entry in raw._input_metadata)  # noqa: SLF001 - as above
-    return Node(raw, operations.kind_of(raw.name()), number, shapes, module_at(number))
+    kind = operations.kind_of(raw.name())
+    return Node(raw, kind, number, shapes, module_at(number, kind))
 
 
 def _connect(node: Node, nodes: Mapping[Any, Node], data: Collection[int], names: Mapping[int, str]) -> None:

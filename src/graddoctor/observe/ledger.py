@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from graddoctor.observe.graph import Node
 
@@ -61,7 +62,7 @@ def signal(names: Sequence[str], cuts: Sequence[Iterable[Node]], read: Callable[
         what = "are all alike" if levels[place] == -math.inf else "are not finite"
         where = names[min(place, len(names) - 1)] if names else "the output"
         return Signal(reason=f"samples {what} from {where} on", levels=tuple(levels), relative=tuple(relative))
-    changes = [late - early for early, late in zip(levels, levels[1:], strict=False)]
+    changes = [late - early for early, late in pairwise(levels)]
     return Signal(tuple(zip(names, changes, strict=True)), math.fsum(changes), None, tuple(levels), tuple(relative))
 
 

@@ -166,7 +166,7 @@ class _Look:
             run.handed.clear()
             self._loss = float(value.detach())
             data = {number for number, seen in run.seen.items() if seen.data}
-            self._graph = walk(value, run.module_at, data, self._names)
+            self._graph = walk(value, run.module_of, data, self._names)
             gradients = self._backward(value, run, end)
         order = _order(self._graph, self._names)
         self._parameters, self._zeros = parameter_readings(self._model, gradients, order)
@@ -243,7 +243,7 @@ def _check(value: Any) -> None:
 
 
 def _returns_values(output: Any) -> bool:
-    """Whether what the model returned is short of the loss: a 0-d tensor in it means that it computed the loss itself."""
+    """Whether what the model returned is short of the loss: a 0-d tensor in it is a loss that it computed."""
     found = [tensor for _, tensor in tensors_in(output) if tensor.requires_grad]
     return bool(found) and all(tensor.dim() > 0 for tensor in found)
 
