@@ -5,7 +5,9 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import torch
 
+import graddoctor as gd
 from graddoctor.cli import main
 from graddoctor.errors import RecipeError
 from graddoctor.recording import Recording, Stage
@@ -209,4 +211,19 @@ def test_watch_prints_the_newest_numbers(tmp_path, capsys):
         recording.log(3, loss=0.25)
         recording.add(3, "weight", Stage.RAW, norm=2.0)
     assert main(["watch", str(tmp_path / "run.sqlite"), "--once"]) == 0
-    assert capsys.readouterr().out.startswith("step 3  loss 0.25  gradient (raw) 2")
+    assert capsys.readouterr().out.startswith("step 3  loss 0.25  raw gradients from 2 (weight)")
+
+
+def test_watch_follows_what_gd_watch_records(tmp_path, capsys):
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.125)
+    with gd.watch(model, optimizer, path=tmp_path / "run.sqlite"):
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.ones(4, 3)).sum().backward()
+            optimizer.step()
+    assert main(["watch", str(tmp_path / "run.sqlite"), "--once"]) == 0
+    line = capsys.readouterr().out
+    assert line.startswith("step 2  ")
+    assert "lr 0.125" in line
+    assert f"raw gradients from {4 * 2**0.5:.4g} (bias) to {4 * 6**0.5:.4g} (weight)" in line

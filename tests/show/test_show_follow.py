@@ -14,7 +14,7 @@ def path(tmp_path):
     return tmp_path / "run.sqlite"
 
 
-def test_one_step_tells_loss_total_and_extremes():
+def test_one_step_tells_its_scalars_and_the_extremes():
     recording = Recording()
     recording.log(7, loss=0.5, learning_rate=0.01)
     recording.add(7, "front", Stage.RAW, norm=3.0)
@@ -22,14 +22,14 @@ def test_one_step_tells_loss_total_and_extremes():
     recording.add(7, "front", Stage.WEIGHT, norm=100.0)
     line = newest_numbers(recording, 7)
     assert line.startswith("step 7  ")
-    for piece in ("loss 0.5", "learning rate 0.01", "gradient (raw) 5,", "most 4 in back", "least 3 in front"):
+    for piece in ("loss 0.5", "learning rate 0.01", "raw gradients from 3 (front) to 4 (back)"):
         assert piece in line
 
 
 def test_a_later_stage_serves_where_there_is_no_earlier_one():
     recording = Recording()
     recording.add(0, "weight", Stage.CLIPPED, norm=1.5)
-    assert "gradient (clipped) 1.5" in newest_numbers(recording, 0)
+    assert "clipped gradients from 1.5 (weight) to 1.5 (weight)" in newest_numbers(recording, 0)
 
 
 def test_odd_numbers_are_told_as_they_are():
@@ -38,7 +38,7 @@ def test_odd_numbers_are_told_as_they_are():
     recording.add(0, "weight", Stage.RAW, norm=math.inf)
     line = newest_numbers(recording, 0)
     assert "loss NaN" in line
-    assert "gradient (raw) infinite" in line
+    assert "raw gradients from infinite (weight)" in line
 
 
 def test_news_are_told_once():
@@ -49,7 +49,7 @@ def test_news_are_told_once():
     recording.event(0, "fault", "something happened")
     first, second = next(stream)
     assert first == "step 0: something happened"
-    assert second.startswith("step 0  gradient")
+    assert second.startswith("step 0  raw gradients")
     assert next(stream) == []
     for step in (1, 2, 3):
         recording.add(step, "weight", Stage.RAW, norm=1.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,7 +53,7 @@ def news(recording: Recording) -> Iterator[list[str]]:
 
 
 def newest_numbers(recording: Recording, step: int) -> str:
-    """Tell one step in a line: every scalar, the norm of all gradients, and the tensors with most and least of it."""
+    """Tell one step in a line: every scalar, and the tensors with the least and the most gradient."""
     parts = [f"step {step}"]
     for name in recording.scalar_names:
         series = recording.scalars(name)
@@ -70,9 +69,6 @@ def newest_numbers(recording: Recording, step: int) -> str:
 
 def _gradients(names: tuple[str, ...], norms: np.ndarray[tuple[int], np.dtype[np.float64]], stage: Stage) -> str:
     read = np.flatnonzero(~np.isnan(norms))
-    most, least = (int(read[pick(norms[read])]) for pick in (np.argmax, np.argmin))
-    total = math.sqrt(float(np.square(norms[read]).sum()))
-    return (
-        f"gradient ({stage.value}) {words.figure(total)}, "
-        f"most {words.figure(norms[most])} in {names[most]}, least {words.figure(norms[least])} in {names[least]}"
-    )
+    least, most = (int(read[pick(norms[read])]) for pick in (np.argmin, np.argmax))
+    ends = [f"{words.figure(float(norms[one]))} ({names[one]})" for one in (least, most)]
+    return f"{stage.value} gradients from {' to '.join(ends)}"
