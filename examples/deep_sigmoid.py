@@ -23,7 +23,7 @@ recipe = Recipe(
     model=build,
     loss=digits.loss,
     batches=digits.batches,
-    optimizer=lambda model: torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
+    optimizer=lambda model: torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9),
     evaluate=digits.accuracy,
-    epochs=15,
+    epochs=10,
 )
