@@ -20,9 +20,10 @@ from graddoctor.testing import (
     sound,
     sound_settings,
 )
+from graddoctor.testing._assert import assert_trainable
 from graddoctor.testing._patient import Patient
 
-__all__ = ["Patient", "names", "patient", "zoo"]
+__all__ = ["Patient", "assert_trainable", "names", "patient", "zoo"]
 
 _FAMILIES = (
     initialization,

@@ -190,7 +190,7 @@ def _left_out() -> tuple[Patient, ...]:
 
 def _weighed_out() -> tuple[Patient, ...]:
     two = training(pairs, "classes", _Towers, sgd(0.1), epochs=30)
-    attention = training(recall, "classes", Transformer, adam(3e-3))
+    attention = training(recall, "classes", Transformer, adam(5e-3))
     return (
         sick(
             "graph_tower_times_zero",

@@ -75,12 +75,12 @@ def _special_parts() -> tuple[Patient, ...]:
         ),
         sick(
             "init_norm_gain_tiny",
-            "The gains of four LayerNorms start at 0.0001.",
+            "The gains of four LayerNorms start at a millionth.",
             training(digits, "classes", lambda: _norm_gain(1.0, nn.Tanh, nn.LayerNorm), sgd(0.05)),
             conditions=(_C.VANISHING, _C.POOR_INITIALIZATION, _C.PLATEAU),
             causes=(Cause.INITIALIZATION, Cause.NORMALIZATION),
             modules=("norm1", "norm2", "norm3", "norm4"),
-            model=seeded(lambda: _norm_gain(1e-4, nn.Tanh, nn.LayerNorm)),
+            model=seeded(lambda: _norm_gain(1e-6, nn.Tanh, nn.LayerNorm)),
         ),
         sick(
             "init_norm_gain_huge",
@@ -135,7 +135,7 @@ def _sharp(model: nn.Module) -> None:
 
 
 def _other_shapes() -> tuple[Patient, ...]:
-    attention = training(recall, "classes", Transformer, adam(3e-3), epochs=12)
+    attention = training(recall, "classes", Transformer, adam(5e-3))
     return (
         sick(
             "init_attention_sharp",

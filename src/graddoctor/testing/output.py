@@ -70,7 +70,7 @@ def _classes() -> tuple[Patient, ...]:
         sick(
             "output_softmax_attention",
             "A transformer returns probabilities to a loss that wants logits; judged by its loss alone.",
-            training(recall, "classes", Transformer, adam(3e-3), judged=False),
+            training(recall, "classes", Transformer, adam(5e-3), judged=False),
             conditions=(_C.PLATEAU,),
             causes=_OUT,
             model=seeded(lambda: _Normalised(Transformer())),

@@ -80,7 +80,7 @@ def _too_low() -> tuple[Patient, ...]:
         sick(
             "rate_adamw_low_attention",
             "A transformer under AdamW at 0.00001.",
-            training(recall, "classes", Transformer, lambda m: torch.optim.AdamW(m.parameters(), 3e-3)),
+            training(recall, "classes", Transformer, lambda m: torch.optim.AdamW(m.parameters(), 5e-3)),
             conditions=_LOW,
             causes=_RATE,
             optimizer=lambda m: torch.optim.AdamW(m.parameters(), 1e-5),
@@ -167,7 +167,7 @@ def _too_high() -> tuple[Patient, ...]:
         sick(
             "rate_adamw_high_attention",
             "A transformer under AdamW at 0.1.",
-            training(recall, "classes", Transformer, lambda m: torch.optim.AdamW(m.parameters(), 3e-3)),
+            training(recall, "classes", Transformer, lambda m: torch.optim.AdamW(m.parameters(), 5e-3)),
             conditions=_HIGH,
             causes=_RATE,
             optimizer=lambda m: torch.optim.AdamW(m.parameters(), 0.1),
@@ -247,10 +247,10 @@ def _constants() -> tuple[Patient, ...]:
         sick(
             "optimizer_rmsprop_epsilon",
             "RMSprop's epsilon is 10 on a transformer.",
-            training(recall, "classes", Transformer, _rmsprop(2e-3)),
+            training(recall, "classes", Transformer, _rmsprop(3e-3)),
             conditions=_LOW,
             causes=cause,
-            optimizer=_rmsprop(2e-3, eps=10.0),
+            optimizer=_rmsprop(3e-3, eps=10.0),
         ),
         sick(
             "optimizer_adadelta",
@@ -267,7 +267,7 @@ def _schedules() -> tuple[Patient, ...]:
     cause = (Cause.SCHEDULE,)
     images = training(digits, "classes", _net, sgd(0.05), epochs=10)
     maps = training(digits, "classes", lambda: fitted(cnn()), sgd(0.05), epochs=8)
-    attention = training(recall, "classes", Transformer, adam(3e-3))
+    attention = training(recall, "classes", Transformer, adam(5e-3))
     return (
         sick(
             "schedule_decays_at_once",

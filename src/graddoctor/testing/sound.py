@@ -24,6 +24,7 @@ from graddoctor.testing._nets import (
     mlp,
 )
 from graddoctor.testing._patient import Patient, adam, plain_loss, sgd, sound, training
+from graddoctor.testing._starts import at, scaled, wide
 
 _FOUR = (64, 64, 64, 64, 10)
 
@@ -60,10 +61,7 @@ def _gated() -> nn.Module:
 
 
 def _one_tiny_layer() -> nn.Module:
-    model = fitted(mlp((64, *(64,) * 6, 10)))
-    with torch.no_grad():
-        model.get_submodule("fc3").weight.mul_(1e-2)
-    return model
+    return at(wide(6), "fc3", scaled(1e-2))
 
 
 def _thin_gradients() -> tuple[Patient, ...]:

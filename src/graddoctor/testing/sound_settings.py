@@ -33,6 +33,7 @@ from graddoctor.testing._nets import (
     mlp,
 )
 from graddoctor.testing._patient import Patient, adam, plain_loss, sgd, sound, training
+from graddoctor.testing._starts import at, scaled
 from graddoctor.testing.sound import four
 
 _FOUR = (64, 64, 64, 64, 10)
@@ -286,7 +287,6 @@ def _numbers() -> tuple[Patient, ...]:
 
 def _huge_before_norm() -> nn.Module:
     model = fitted(mlp(_FOUR, norm=nn.LayerNorm))
-    with torch.no_grad():
-        for index in (1, 2, 3):
-            model.get_submodule(f"fc{index}").weight.mul_(10.0)
+    for index in (1, 2, 3):
+        at(model, f"fc{index}", scaled(10.0))
     return model
