@@ -62,18 +62,21 @@ def look_before(
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a nonlinearity; ``channels``: units lie on axis 1 (images), not on the last."""
+    """One call of a nonlinearity."""
 
     x: Tensor
     y: Tensor
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     samples: int
-    channels: bool
 
 
-def look_after(use: Use, before: Before, call: Call, apart: Tensor | None, size: Tensor) -> None:
-    """Add what one call showed to ``use``: ``apart`` and ``size`` are spread and sum of squares of its output."""
+def look_after(use: Use, before: Before, call: Call, apart: Tensor | None, size: Tensor, *, channels: bool) -> None:
+    """Add what one call showed to ``use``.
+
+    ``apart`` and ``size`` are spread and sum of squares of its output; ``channels``: units lie on axis 1 (images), not
+    on the last.
+    """
     y = call.y
     use.samples += call.samples or (y.shape[0] if y.dim() else 1)
     use.count += y.numel()
@@ -92,7 +95,7 @@ def look_after(use: Use, before: Before, call: Call, apart: Tensor | None, size:
     if slope is None and use.what.slope is not None:
         slope = use.what.slope(call.x, y, call.args, call.kwargs)
     if slope is not None:
-        _look_at_slope(use, slope, y, channels=call.channels)
+        _look_at_slope(use, slope, y, channels=channels)
 
 
 def _look_at_slope(use: Use, slope: Tensor, y: Tensor, *, channels: bool) -> None:

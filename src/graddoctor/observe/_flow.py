@@ -27,7 +27,7 @@ class Flow:
         self._arriving: dict[Node, list[Tensor]] = {}
         self._edges: dict[Edge, Tensor] = {}
         self._kept: dict[Edge, Tensor] = {}
-        self._dots: dict[Edge, list[Tensor]] = {}
+        self._dots: dict[Edge, Tensor] = {}
         self._numbers: dict[Any, float] = {}
 
     def run(self, backward: Callable[[], None], project: Collection[Edge]) -> None:
@@ -62,23 +62,19 @@ class Flow:
             for edge in awaited:
                 part, whole = self._kept.pop(edge, None), arriving[edge.output]
                 if part is not None and whole is not None:
-                    self._dots[edge] = [_dot(part, whole)]
+                    self._dots[edge] = _dot(part, whole)
 
         return hook
 
     def _read(self) -> None:
         """Bring all numbers to the host at once."""
-        keys: list[tuple[str, Any]] = []
-        values: list[Tensor] = []
-        for tag, table in (("at", self._arriving), ("dot", self._dots)):
-            for key, tensors in table.items():  # type: ignore[attr-defined]
-                keys.extend((tag, key) for _ in tensors)
-                values.extend(tensors)
-        for edge, tensor in self._edges.items():
-            keys.append(("edge", edge))
-            values.append(tensor)
+        found: list[tuple[tuple[str, Any], Tensor]] = []
+        found += ((("at", node), tensor) for node, tensors in self._arriving.items() for tensor in tensors)
+        found += ((("edge", edge), tensor) for edge, tensor in self._edges.items())
+        found += ((("dot", edge), tensor) for edge, tensor in self._dots.items())
+        values = [tensor for _, tensor in found]
         numbers = torch.stack([value.to(values[0].device) for value in values]).tolist() if values else []
-        for key, number in zip(keys, numbers, strict=True):
+        for (key, _), number in zip(found, numbers, strict=True):
             before = self._numbers.get(key)
             self._numbers[key] = number if before is None else math.hypot(before, number)
 
@@ -122,7 +118,7 @@ def _norm(gradient: Tensor) -> Tensor:
 
 def _dot(part: Tensor, whole: Tensor) -> Tensor:
     """Inner product in float64, in pieces that stay in the cache: squares of small gradients underflow float32."""
-    pieces = zip(*(_strided(g).detach().reshape(-1).split(_PIECE) for g in (part, whole)), strict=True)
+    pieces = zip(*(torch.split(_strided(g).detach().reshape(-1), _PIECE) for g in (part, whole)), strict=True)
     return torch.stack([torch.dot(a.double(), b.double()) for a, b in pieces]).sum()
 
 

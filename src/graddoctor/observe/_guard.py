@@ -124,7 +124,8 @@ def _same(now: dict[Any, Any], before: dict[Any, Any]) -> bool:
 
 
 def _random_states() -> tuple[Any, ...]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call] # torch leaves it untyped
+    cuda = torch.cuda.get_rng_state_all() if used else None
     return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda  # noqa: NPY002 - the user's generator
 
 

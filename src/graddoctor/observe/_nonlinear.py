@@ -49,11 +49,13 @@ def _relu(_x: Tensor, y: Tensor, _a: tuple[Any, ...], _k: Mapping[str, Any]) -> 
 
 def _sigmoid(_x: Tensor, y: Tensor, _a: tuple[Any, ...], _k: Mapping[str, Any]) -> Tensor:
     y = y.float()
-    return y * (1 - y)
+    slope: Tensor = y * (1 - y)
+    return slope
 
 
 def _tanh(_x: Tensor, y: Tensor, _a: tuple[Any, ...], _k: Mapping[str, Any]) -> Tensor:
-    return 1 - y.float().square()
+    slope: Tensor = 1 - y.float().square()
+    return slope
 
 
 def _softsign(_x: Tensor, y: Tensor, _a: tuple[Any, ...], _k: Mapping[str, Any]) -> Tensor:
@@ -101,12 +103,14 @@ def _softplus(x: Tensor, _y: Tensor, a: tuple[Any, ...], k: Mapping[str, Any]) -
 
 def _hardtanh(x: Tensor, _y: Tensor, a: tuple[Any, ...], k: Mapping[str, Any]) -> Tensor:
     low, high = _argument(a, k, 1, "min_val", -1.0), _argument(a, k, 2, "max_val", 1.0)
-    return ((x > low) & (x < high)).to(torch.float32)
+    inside: Tensor = (x > low) & (x < high)
+    return inside.to(torch.float32)
 
 
 def _clamp(x: Tensor, _y: Tensor, a: tuple[Any, ...], k: Mapping[str, Any]) -> Tensor:
     low, high = _argument(a, k, 1, "min", -torch.inf), _argument(a, k, 2, "max", torch.inf)
-    return ((x > low) & (x < high)).to(torch.float32)
+    inside: Tensor = (x > low) & (x < high)
+    return inside.to(torch.float32)
 
 
 def _hardsigmoid(x: Tensor, _y: Tensor, _a: tuple[Any, ...], _k: Mapping[str, Any]) -> Tensor:

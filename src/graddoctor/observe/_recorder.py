@@ -20,9 +20,10 @@ from graddoctor.observe import _samples as samples_of
 from graddoctor.observe._guard import Guard
 from graddoctor.observe._nonlinear import SOFTSIGN, Nonlinearity, nonlinearity
 
-_number: Callable[[], int] = torch.autograd._get_sequence_nr  # noqa: SLF001 - the clock of the graph; FX reads it too
+_number: Callable[[], int] = torch._C._autograd._get_sequence_nr  # noqa: SLF001 - the clock of the graph; FX reads it too
 _UNKNOWN = 1 << 200  # origin bit of samples that are not in the batch
 _MATRIX = 2  # axes up to which features lie on the last one
+_LOOKED_THROUGH = {"select", "slice", "dropout"}  # what came out is told as made by what went in
 _CANDIDATES = frozenset(operations.activations())
 
 
@@ -31,7 +32,7 @@ class Plan(NamedTuple):
 
     kind: str
     sort: str
-    writes: tuple[int, ...]
+    writes: tuple[tuple[int, str], ...]  # place and name of the arguments that it overwrites
     nonlinear: bool
 
 
@@ -80,7 +81,7 @@ class Pass:
         return inner[0][1] if inner and inner[0][0] == number + 1 and inner[0][2] else self.module_at(number)
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves its hook for subclasses untyped
     """Watches the forward passes of one probe.
 
     Operators are seen below autograd: each that makes a node runs right after the node has drawn its number.
@@ -92,7 +93,7 @@ class Recorder(TorchDispatchMode):
         return False
 
     def __init__(self, model: nn.Module, guard: Guard) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call] # torch leaves it untyped
         self._model = model
         self.names: dict[int, str] = {}
         self.plain: set[str] = set()  # modules that hold nothing: their own name says which function they are
@@ -199,52 +200,51 @@ class Recorder(TorchDispatchMode):
         plan = self._plans.get(func)
         if plan is None:
             plan = self._plans[func] = _plan(func)
-        for place in plan.writes:
-            if place < len(args) and isinstance(args[place], Tensor):
-                self.guard.before_write(args[place])
+        written = [*_written(plan, args, kwargs)] if plan.writes else []
+        for tensor in written:
+            self.guard.before_write(tensor)
         what = nonlinearity(plan.kind, args, kwargs) if plan.nonlinear else None
-        origin, channels = self._origin(args, kwargs)
-        if what is None or not (origin or not self._told):
-            result = func(*args, **kwargs)
-        else:
+        origin, axes = self._origin(args, kwargs)
+        before = None
+        if what is not None and (origin or not self._told):
             before = activations.look_before(what, args[0], args, kwargs, in_place=bool(plan.writes))
-            result = func(*args, **kwargs)
-            self._look(what, before, args, kwargs, _first(result), channels=channels)
-        self._after(plan, origin, args, _first(result), result, channels=channels)
+        result = func(*args, **kwargs)
+        out = _first(result)
+        if what is not None and before is not None and out is not None:
+            self._look(what, before, activations.Call(args[0], out, args, kwargs, self.now.samples), axes)
+        if out is not None and out.is_floating_point():
+            self.dtypes.setdefault(out.dtype)
+        if origin:
+            self._trace_results(plan, origin, axes, args, result)
+            for tensor in written:
+                if tensor._base is not None:  # noqa: SLF001 - the tensor that a write to its view changes
+                    self._remember(tensor._base, origin, plan.kind, "", channels=False)  # noqa: SLF001 - as above
+        if self._detailed:
+            self._file(plan, out, data=bool(origin) or not self._told)
         return result
 
-    def _origin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[int, bool]:
-        origin, channels = 0, False
+    def _origin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[int, int]:
+        """Which tensors of the batch flow in, and how many axes those have whose units lie on axis 1."""
+        origin, axes = 0, 0
         for tensor in _flat(args, kwargs):
             known = self.trace(tensor)
             if known is not None:
                 origin |= known.origin
-                channels |= known.channels and tensor.dim() == args[0].dim() if isinstance(args[0], Tensor) else False
-        return origin, channels
+                axes = max(axes, tensor.dim() if known.channels else 0)
+        return origin, axes
 
-    def _after(
-        self, plan: Plan, origin: int, args: tuple[Any, ...], out: Tensor | None, result: Any, *, channels: bool
-    ) -> None:
-        module = self._stack[-1] if self._stack else ""
-        if out is not None and out.is_floating_point():
-            self.dtypes.setdefault(out.dtype)
-        if origin:
-            kind, maker = plan.kind, module
-            if plan.sort == operations.VIEW or plan.kind in {"select", "slice", "dropout"}:
-                known = self.trace(args[0]) if isinstance(args[0], Tensor) else None
-                if known is not None:
-                    kind, maker = known.kind, known.module
-            if plan.kind == "convolution":
-                channels = True
-            elif plan.sort in {operations.WEIGHT, operations.VIEW} and plan.kind not in {"cast", "clone", "detach"}:
-                channels = False
-            for tensor in result if isinstance(result, (tuple, list)) else (result,):
-                if isinstance(tensor, Tensor):
-                    self._remember(tensor, origin, kind, maker, channels=channels)
-            if plan.kind in {"abs", "add", "div"}:
-                self._softsign(plan.kind, args, out, channels=channels)
-        if self._detailed:
-            self._file(plan, out, data=bool(origin) or not self._told)
+    def _trace_results(self, plan: Plan, origin: int, axes: int, args: tuple[Any, ...], result: Any) -> None:
+        kind, module = plan.kind, self._stack[-1] if self._stack else ""
+        known = self.trace(args[0]) if args and isinstance(args[0], Tensor) else None
+        if known is not None and (plan.sort == operations.VIEW or kind in _LOOKED_THROUGH):
+            kind, module = known.kind, known.module
+        moved = plan.sort in {operations.WEIGHT, operations.VIEW} and plan.kind not in {"cast", "clone", "detach"}
+        for tensor in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(tensor, Tensor):
+                channels = plan.kind == "convolution" or (not moved and axes == tensor.dim())
+                self._remember(tensor, origin, kind, module, channels=channels)
+        if plan.kind in {"abs", "add", "div"}:
+            self._softsign(plan.kind, args, _first(result), axes)
 
     def _file(self, plan: Plan, out: Tensor | None, *, data: bool) -> None:
         """Store what the operation made under the number of its node, if it made one."""
@@ -270,20 +270,17 @@ class Recorder(TorchDispatchMode):
         self,
         what: Nonlinearity,
         before: activations.Before,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        y: Tensor | None,
-        *,
-        channels: bool,
+        call: activations.Call,
+        axes: int,
     ) -> None:
-        if y is None or not y.is_floating_point():
+        y = call.y
+        if not y.is_floating_point():
             return
         use = self._use(what, y)
-        units_second = channels or y.dim() in {4, 5}
+        units_second = axes == y.dim() or y.dim() in {4, 5}
         apart, size = samples_of.spread(y, self.now.samples), samples_of.square(y)
         self._measured = (y, apart, size)
-        call = activations.Call(args[0], y, args, kwargs, self.now.samples, units_second and y.dim() > _MATRIX)
-        activations.look_after(use, before, call, apart, size)
+        activations.look_after(use, before, call, apart, size, channels=units_second and y.dim() > _MATRIX)
 
     def _use(self, what: Nonlinearity, y: Tensor) -> activations.Use:
         module = self._stack[-1] if self._stack else ""
@@ -299,7 +296,7 @@ class Recorder(TorchDispatchMode):
             use.number = _number() - 1
         return use
 
-    def _softsign(self, kind: str, args: tuple[Any, ...], out: Tensor | None, *, channels: bool) -> None:
+    def _softsign(self, kind: str, args: tuple[Any, ...], out: Tensor | None, axes: int) -> None:
         """Recognise x / (1 + |x|), which torch computes in three steps."""
         if out is None:
             return
@@ -311,17 +308,24 @@ class Recorder(TorchDispatchMode):
                 self._absolute = (id(out), x, out)
             elif kind == "div" and args[0] is x and id(args[1]) == tag:
                 before = activations.look_before(SOFTSIGN, x, (), {}, in_place=False)
-                self._look(SOFTSIGN, before, args, {}, out, channels=channels)
+                self._look(SOFTSIGN, before, activations.Call(x, out, args, {}, self.now.samples), axes)
                 self._absolute = None
 
 
 def _plan(func: Any) -> Plan:
     schema = func._schema  # noqa: SLF001 - every operator's public description hides behind this name
     writes = tuple(
-        place for place, arg in enumerate(schema.arguments) if arg.alias_info is not None and arg.alias_info.is_write
+        (place, arg.name)
+        for place, arg in enumerate(schema.arguments)
+        if arg.alias_info is not None and arg.alias_info.is_write
     )
     kind = operations.kind_of(schema.name.rsplit("::", 1)[-1].rstrip("_"))
     return Plan(kind, operations.sort_of(kind), writes, kind in _CANDIDATES)
+
+
+def _written(plan: Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Tensor]:
+    values = (args[place] if place < len(args) else kwargs.get(name) for place, name in plan.writes)
+    yield from _flat(tuple(values), {})
 
 
 def _first(result: Any) -> Tensor | None:

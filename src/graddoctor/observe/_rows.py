@@ -160,7 +160,7 @@ def _opened(region: Region) -> Iterator[Group]:
     A row is cut further at each of its operations, counted along the longest way since its weight.
     """
     levels = _levels(region)
-    depths = _depths(region, levels)
+    depths = _depths(levels)
     stages = sorted(set(depths.values()))
     cuts = [_start(region), *(_crossing(region, depths, stage) for stage in stages[:-1]), _end(region)]
     at: dict[tuple[int, int], list[Node]] = {}
@@ -180,12 +180,12 @@ def _opened(region: Region) -> Iterator[Group]:
         yield group
 
 
-def _depths(region: Region, levels: dict[Node, int]) -> dict[Node, tuple[int, int]]:
+def _depths(levels: dict[Node, int]) -> dict[Node, tuple[int, int]]:
     """Weights, and then operations since the last weight, on the longest way from the early end to each node."""
     depths: dict[Node, tuple[int, int]] = {}
-    for node in levels:
-        since = [depths[edge.source][1] + 1 for edge in node.flow if levels.get(edge.source) == levels[node]]
-        depths[node] = (levels[node], max(since, default=0))
+    for node, level in levels.items():
+        since = [depths[edge.source][1] + 1 for edge in node.flow if levels.get(edge.source) == level]
+        depths[node] = (level, max(since, default=0))
     return depths
 
 

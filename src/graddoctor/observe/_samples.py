@@ -66,10 +66,11 @@ def norm(values: Tensor) -> Tensor:
         whole = flat.numel() // _PIECE * _PIECE
         pieces = torch.linalg.vector_norm(flat[:whole].view(-1, _PIECE), dim=1)
         rest = torch.linalg.vector_norm(flat[whole:]).reshape(1)
-        quick = torch.linalg.vector_norm(torch.cat((pieces, rest)), dtype=torch.float64)
+        quick: Tensor = torch.linalg.vector_norm(torch.cat((pieces, rest)), dtype=torch.float64)
         if _SAFE[0] < float(quick) < _SAFE[1]:
             return quick
-    return torch.linalg.vector_norm(values, dtype=torch.float64)
+    exact: Tensor = torch.linalg.vector_norm(values, dtype=torch.float64)
+    return exact
 
 
 def square(values: Tensor) -> Tensor:
@@ -79,4 +80,5 @@ def square(values: Tensor) -> Tensor:
 
 def rms(values: Tensor) -> Tensor:
     """Root mean square, a 0-d float64 tensor."""
-    return norm(values) / max(values.numel(), 1) ** 0.5
+    result: Tensor = norm(values) / max(values.numel(), 1) ** 0.5
+    return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from graddoctor.observe import _rows
 from graddoctor.observe._flow import Flow
@@ -124,25 +124,26 @@ def settle(
     broken = max((i for i, norm in enumerate(norms) if not _sound(norm)), default=-1)
     rows = []
     for i, (group, name) in enumerate(zip(groups, titles, strict=True)):
-        rows.append(_row(group, name, norms[i], norms[i + 1], flow, owner, lost=i <= broken))
+        row = _row(group, name, norms[i], norms[i + 1], owner)
+        if i > broken:
+            decades = math.log10(row.start_norm) - math.log10(row.end_norm)
+            row = replace(row, decades=decades, parts=_parts(group, decades, flow, owner))
+        rows.append(row)
     total = math.fsum(row.decades for row in rows)
     cut = titles[min(broken, len(titles) - 1)] if broken >= 0 and titles else None
     cuts = [group.early.nodes for group in groups] + [group.late.nodes for group in groups[-1:]]
     return Budget(tuple(rows), total, cut, signal(titles, cuts, read))
 
 
-def _row(
-    group: Group, name: str, start: float, end: float, flow: Flow, owner: Callable[[Node], str], *, lost: bool
-) -> Row:
-    decades = 0.0 if lost else math.log10(start) - math.log10(end)
+def _row(group: Group, name: str, start: float, end: float, owner: Callable[[Node], str]) -> Row:
+    """Describe a row, as yet without decades."""
     weights = [owner(node) for node in group.nodes if node.weighs]
     others = [node.module for node in group.nodes if not node.weighs and node.sort != "view" and node.module]
     first = [owner(group.origin)] if group.origin is not None else []
     modules = tuple(dict.fromkeys(module for module in (*first, *weights, *others) if module))
     sizes = (_numel(group.early), _numel(group.late))
     size = 0.5 * math.log10(sizes[0] / sizes[1]) if all(sizes) else 0.0
-    parts = () if lost else _parts(group, decades, flow, owner)
-    return Row(name, group.kind, modules, decades, size, start, end, parts)
+    return Row(name, group.kind, modules, 0.0, size, start, end)
 
 
 def _parts(group: Group, decades: float, flow: Flow, owner: Callable[[Node], str]) -> tuple[Part, ...]:

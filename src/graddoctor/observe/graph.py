@@ -162,3 +162,9 @@ def _connect(node: Node, nodes: Mapping[Any, Node], data: Collection[int], names
 def in_forward_order(nodes: Iterable[Node]) -> list[Node]:
     """Sort as the forward pass ran."""
     return sorted(nodes, key=lambda node: node.number)
+
+
+def first_weight(graph: Graph) -> set[int]:
+    """Number of the first operation that multiplies with a trainable weight: where samples enter if nothing tells."""
+    found = (n.number for n in in_forward_order(graph.nodes) if n.sort == operations.WEIGHT and n.trainable)
+    return {next(found, -1)}

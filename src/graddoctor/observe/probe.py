@@ -22,7 +22,7 @@ from graddoctor.observe._recorder import Pass, Recorder, tensors_in
 from graddoctor.observe._rows import groups
 from graddoctor.observe.budget import Budget, projected, settle
 from graddoctor.observe.dominators import chain
-from graddoctor.observe.graph import Graph, in_forward_order, walk
+from graddoctor.observe.graph import Graph, first_weight, in_forward_order, walk
 from graddoctor.observe.readings import (
     ActivationReading,
     InputReading,
@@ -167,6 +167,11 @@ class _Look:
             self._loss = float(value.detach())
             data = {number for number, seen in run.seen.items() if seen.data}
             self._graph = walk(value, run.module_of, data, self._names)
+            if self._graph is not None and not any(node.data and node.trainable for node in self._graph.nodes):
+                self._trouble.append(
+                    "the samples were not seen to flow into the network: the budget starts at its first weight"
+                )
+                self._graph = walk(value, run.module_of, first_weight(self._graph), self._names)
             gradients = self._backward(value, run, end)
         order = _order(self._graph, self._names)
         self._parameters, self._zeros = parameter_readings(self._model, gradients, order)
