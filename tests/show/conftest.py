@@ -7,7 +7,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from graddoctor.diagnose.terms import Blame, Cause, Condition, Finding, Severity, Trial
 from graddoctor.show.report import (
     ActivationState,
     Coverage,
@@ -21,6 +20,7 @@ from graddoctor.show.report import (
     UpdateRatios,
     Waterfall,
 )
+from graddoctor.terms import Blame, Cause, Condition, Finding, Severity, Trial
 
 STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 199)
 ENVIRONMENT = {"graddoctor": "0.1.0", "python": "3.12.3", "torch": "2.13.0", "device": "cpu", "threads": "1"}
@@ -156,6 +156,7 @@ def healthy():
         title="residual_cnn",
         verdict="healthy",
         headline="It learns, and the gradient reaches every layer.",
+        notes=(Finding(Condition.UNSCALED_INPUT, Severity.NOTE, summary="Inputs reach up to 255."),),
         budget=Waterfall(rows, math.fsum(row.decades for row in rows), 0.45, by_kind={"residual": 0.54}),
         heat=HeatMap.from_norms(names, STEPS, [[10 ** rng.uniform(-1.4, -0.6) for _ in STEPS] for _ in names]),
         activations=tuple(

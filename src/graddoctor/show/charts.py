@@ -10,12 +10,12 @@ from typing import Any
 
 import altair as alt
 
-from graddoctor.diagnose.terms import Severity
 from graddoctor.show import _axes as axes
 from graddoctor.show._axes import Chart
 from graddoctor.show.palette import DEPTHS, LIGHT, Palette
 from graddoctor.show.report import Event, HeatMap, LayerActivation, LossCurve, UpdateRatios, Waterfall
 from graddoctor.show.words import signed
+from graddoctor.terms import Severity
 
 
 def budget_chart(waterfall: Waterfall, palette: Palette = LIGHT) -> Chart:

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import altair as alt
-import jinja2
 import vl_convert
 from markupsafe import Markup
 
 from graddoctor.show import charts, words
 from graddoctor.show._axes import Chart, states
+from graddoctor.show._templates import template
 from graddoctor.show.palette import DARK, LIGHT, PAGE
 from graddoctor.show.report import Part, Report, Row, Waterfall
 from graddoctor.show.thin import fold, pick, thin_heat, thin_losses, thin_updates
@@ -67,21 +67,6 @@ def _page(report: Report, detail: Detail) -> str:
         specs=_script_json({figure.key: _packed(figure.spec) for figure in figures}),
         bundle=_bundle(),
     )
-
-
-@functools.cache
-def template(name: str) -> jinja2.Template:
-    """Load a template of this folder; whatever is put into it is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("graddoctor.show"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["minus"] = lambda text: text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
-    environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
-    return environment.get_template(name)
 
 
 @functools.cache

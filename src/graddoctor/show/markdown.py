@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from graddoctor.diagnose.terms import Finding
 from graddoctor.show import words
 from graddoctor.show.report import Report, Waterfall
 from graddoctor.show.thin import fold
+from graddoctor.terms import Finding
 
 ROWS = 40
 """Budget rows in a table; smaller ones beyond are folded together."""
@@ -30,6 +30,9 @@ def _blocks(report: Report) -> Iterator[str]:
     if report.ruled_out:
         yield "## Ruled out"
         yield "\n".join(f"- {_plain(sentence)}" for sentence in report.ruled_out)
+    if report.notes:
+        yield "## Also noticed"
+        yield "\n".join(f"- {_plain(words.note(note))}" for note in report.notes)
     if report.budget is not None and report.budget.rows:
         yield "## Gradient budget"
         yield _plain(words.budget(report.budget))

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from markupsafe import Markup
 
 from graddoctor.show import words
-from graddoctor.show.html import template
+from graddoctor.show._templates import template
 from graddoctor.show.markdown import to_markdown
 from graddoctor.show.palette import DARK, LIGHT
 from graddoctor.show.report import Report
@@ -18,7 +18,7 @@ ROWS = 60
 """Budget rows in a notebook; smaller ones beyond are folded together."""
 
 
-def to_fragment(report: Report) -> str:
+def notebook_html(report: Report) -> str:
     """Give a report as a piece of HTML to stand within another page."""
     rows = () if report.budget is None else fold(report.budget.rows, ROWS)[::-1]
     return template("notebook.html.j2").render(
@@ -35,7 +35,7 @@ def mimebundle(
     report: Report, include: Collection[str] | None = None, exclude: Collection[str] | None = None
 ) -> dict[str, str]:
     """Give a report in the forms that a notebook can choose from, as ``_repr_mimebundle_`` does."""
-    faces = {"text/plain": to_text, "text/markdown": to_markdown, "text/html": to_fragment}
+    faces = {"text/plain": to_text, "text/markdown": to_markdown, "text/html": notebook_html}
     return {
         kind: face(report)
         for kind, face in faces.items()

@@ -43,10 +43,11 @@ class Progress:
         self._task: rich.progress.TaskID | None = None
 
     def __call__(self, phase: str, done: int = 0, total: int | None = None, detail: str = "") -> None:
-        """Tell how far a phase is: ``done`` of ``total`` (``None``: unknown), and what it is at right now."""
+        """Tell how far a phase is: ``done`` of ``total`` (``None`` or 0: unknown), and what it is at right now."""
         if not self._console.is_terminal or time.monotonic() - self._begun < self._patience:
             return
         bar, task = self._drawn()
+        total = total or None
         counted = f" {done}" + (f" of {total}" if total is not None else "") if done or total else ""
         said = f"{phase}{counted}" + (f": {detail}" if detail else "")
         bar.update(task, description=escape(said), completed=done, total=total)

@@ -12,8 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from graddoctor.diagnose.terms import Finding, Severity, Trial
 from graddoctor.errors import GraddoctorError
+from graddoctor.terms import Finding, Severity, Trial
 
 SCHEMA = 1
 """Version of the JSON form; raised when a field changes its meaning or goes away, not when one is added."""
@@ -263,6 +263,8 @@ class Report:
         ``"healthy"``, ``"sick"`` or ``"inconclusive"``, and one sentence that says why.
     findings
         Most severe first; empty when healthy.
+    notes
+        What was noticed and does no harm: never an alarm, never a reason for a verdict.
     ruled_out
         Sentences: what was tried and did not help.
     trials
@@ -277,6 +279,7 @@ class Report:
     verdict: Verdict
     headline: str
     findings: tuple[Finding, ...] = ()
+    notes: tuple[Finding, ...] = ()
     ruled_out: tuple[str, ...] = ()
     trials: tuple[Trial, ...] = ()
     budget: Waterfall | None = None
@@ -299,9 +302,9 @@ class Report:
         return to_text(self)
 
     def _repr_html_(self) -> str:
-        from graddoctor.show.notebook import to_fragment  # noqa: PLC0415 - as above
+        from graddoctor.show.notebook import notebook_html  # noqa: PLC0415 - as above
 
-        return to_fragment(self)
+        return notebook_html(self)
 
     def _repr_mimebundle_(
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None

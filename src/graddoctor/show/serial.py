@@ -20,9 +20,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Union
 
-from graddoctor.diagnose.terms import Finding, Severity
 from graddoctor.errors import GraddoctorError
 from graddoctor.show.report import SCHEMA, Report
+from graddoctor.terms import Finding, Severity
 
 FLAG = "nonfinite"
 _FLAGS = ("nan", "inf", "-inf")
@@ -193,7 +193,12 @@ def _decode_tuple(items: tuple[Any, ...], data: Any, place: _Place) -> tuple[Any
     if items[-1] is not Ellipsis:
         _expect(len(items) == len(data), data, data, f"a list of {len(items)}", place)
         return tuple(_decode(hint, item, place.down(i)) for i, (hint, item) in enumerate(zip(items, data, strict=True)))
+    if items[0] in _FLOATS and not place.flags and all(map(_FLOATS[items[0]].__contains__, map(type, data))):
+        return tuple(data)  # the long ones: histograms, losses, the rows of tables
     return tuple(_decode(items[0], item, place.down(i)) for i, item in enumerate(data))
+
+
+_FLOATS: dict[Any, frozenset[type]] = {float: frozenset({float}), float | None: frozenset({float, type(None)})}
 
 
 def _decode_plain(hint: Any, data: Any, place: _Place) -> Any:

@@ -9,10 +9,10 @@ from typing import IO
 from rich.console import Console
 from rich.text import Text
 
-from graddoctor.diagnose.terms import Blame, Finding, Severity
 from graddoctor.show import words
 from graddoctor.show.report import Report, Row, Waterfall
 from graddoctor.show.thin import fold
+from graddoctor.terms import Blame, Finding, Severity
 
 ROWS = 30
 """Budget rows that a terminal shows; smaller ones beyond are folded together."""
@@ -94,7 +94,8 @@ class _Page:
         for place, finding in enumerate(report.findings, start=1):
             self.gap()
             self.finding(place, finding)
-        self.ruled_out(report.ruled_out)
+        self.sentences("Ruled out", report.ruled_out)
+        self.sentences("Also noticed", [words.note(note) for note in report.notes])
         if report.budget is not None and report.budget.rows:
             self.gap()
             self.budget(report.budget)
@@ -144,11 +145,11 @@ class _Page:
     def names(self, names: Sequence[str], limit: int = 4) -> str:
         return words.listing([words.shorten(name, self.width - 20) for name in names], limit)
 
-    def ruled_out(self, sentences: Sequence[str]) -> None:
+    def sentences(self, heading: str, sentences: Sequence[str]) -> None:
         if not sentences:
             return
         self.gap()
-        self.say(("Ruled out", "bold"))
+        self.say((heading, "bold"))
         for sentence in sentences:
             self.say(f"- {sentence}", indent=3)
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from graddoctor.diagnose.terms import Blame, Cause, Condition, Finding, Severity, Trial
 from graddoctor.show.report import Coverage, LossCurve, Row, Waterfall
+from graddoctor.terms import Blame, Cause, Condition, Finding, Severity, Trial
 
-_TITLES = {
+_TITLES: dict[Condition | Cause, str] = {
     Condition.VANISHING: "Vanishing gradient",
     Condition.EXPLODING: "Exploding gradient",
     Condition.RECURRENT_VANISHING: "Gradient vanishing through time",
     Condition.RECURRENT_EXPLODING: "Gradient exploding through time",
     Condition.NON_FINITE: "Non-finite numbers",
     Condition.UNSCALED_INPUT: "Unscaled input",
+    Cause.GRAPH: "Computation graph",
 }
 
 VERDICTS = {
@@ -26,8 +27,7 @@ VERDICTS = {
 
 def title(term: Condition | Cause) -> str:
     """Name a condition or a cause as a heading: ``"Learning rate too high"``."""
-    known = _TITLES.get(term) if isinstance(term, Condition) else None
-    return known or spaced(term.value).capitalize()
+    return _TITLES.get(term) or spaced(term.value).capitalize()
 
 
 def spaced(name: str) -> str:
@@ -107,6 +107,22 @@ def confirmation(finding: Finding) -> str:
     if finding.confirmed:
         return "confirmed by experiment"
     return "" if finding.severity is Severity.NOTE else "not confirmed by experiment"
+
+
+def headline(finding: Finding, others: int = 0) -> str:
+    """Say in one sentence what is wrong and what to change."""
+    more = f" And {number(others, 'finding')} more." if others else ""
+    if not finding.causes:
+        return f"{finding.summary or title(finding.condition) + '.'}{more}"
+    first = finding.causes[0]
+    where = f" of {listing(first.modules, 2)}" if first.modules else ""
+    return f"{title(finding.condition)}: change the {title(first.kind).lower()}{where}.{more}"
+
+
+def note(finding: Finding) -> str:
+    """Tell what was noticed and does no harm, in a line."""
+    where = f" ({listing(finding.modules, 3)})" if finding.modules else ""
+    return f"{title(finding.condition)}{where}: {finding.summary or numbers(finding.numbers)}"
 
 
 def consequences(finding: Finding) -> str:

@@ -1,0 +1,22 @@
+"""The templates of this folder, with the few filters that they share."""
+
+from __future__ import annotations
+
+import functools
+
+import jinja2
+
+
+@functools.cache
+def template(name: str) -> jinja2.Template:
+    """Load a template of this folder; whatever is put into it is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("graddoctor.show"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["minus"] = lambda text: text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
+    environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
+    return environment.get_template(name)
