@@ -1,13 +1,9 @@
 """The faces of a checkup: terminal, page, JSON, Markdown, notebook, pictures. All show the same `Report`.
 
 Charts and the page load Altair and Vega; they stand in `graddoctor.show.charts` and `graddoctor.show.html` and are
-imported by whoever draws, so that a run that only prints does not wait for them. `compose` loads torch, and showing a
-saved report does not wait for that either.
+imported by whoever draws, so that a run that only prints does not wait for them. `graddoctor.show.compose`
+loads torch, and showing a saved report does not wait for that either.
 """
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
 
 from graddoctor.show.markdown import to_markdown as to_markdown
 from graddoctor.show.notebook import notebook_html as notebook_html
@@ -32,14 +28,3 @@ from graddoctor.show.serial import to_dict as to_dict
 from graddoctor.show.serial import to_json as to_json
 from graddoctor.show.text import print_report as print_report
 from graddoctor.show.text import to_text as to_text
-
-if TYPE_CHECKING:
-    from graddoctor.show._compose import compose as compose
-
-
-def __getattr__(name: str) -> Any:
-    if name != "compose":
-        raise AttributeError(f"module 'graddoctor.show' has no attribute {name!r}")
-    from graddoctor.show._compose import compose  # noqa: PLC0415 - see above
-
-    return compose
