@@ -111,6 +111,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leav
         self._counts: dict[str, int] = {}
         self._last = -1
         self._inside_custom = False
+        self._cloned = False
         self._absolute: tuple[int, Tensor, Tensor] | None = None
         self._measured: tuple[Tensor, Tensor | None, Tensor] | None = None
         self._detailed = False
@@ -138,6 +139,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leav
         finally:
             for handle in handles:
                 handle.remove()
+            self._absolute = self._measured = None
 
     def trace(self, tensor: Tensor) -> Trace | None:
         """What is known of a tensor, if it was made from the batch in this pass."""
@@ -206,12 +208,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leav
         what = nonlinearity(plan.kind, args, kwargs) if plan.nonlinear else None
         origin, axes = self._origin(args, kwargs)
         before = None
-        if what is not None and (origin or not self._told):
+        if what is not None and (origin or not self._told) and _readable(args):
             before = activations.look_before(what, args[0], args, kwargs, in_place=bool(plan.writes))
         result = func(*args, **kwargs)
         out = _first(result)
         if what is not None and before is not None and out is not None:
-            self._look(what, before, activations.Call(args[0], out, args, kwargs, self.now.samples), axes)
+            self._look(plan, what, before, activations.Call(args[0], out, args, kwargs, self.now.samples), axes)
         if out is not None and out.is_floating_point():
             self.dtypes.setdefault(out.dtype)
         if origin:
@@ -244,18 +246,26 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leav
                 channels = plan.kind == "convolution" or (not moved and axes == tensor.dim())
                 self._remember(tensor, origin, kind, module, channels=channels)
         if plan.kind in {"abs", "add", "div"}:
-            self._softsign(plan.kind, args, _first(result), axes)
+            self._softsign(plan, args, _first(result), axes)
+
+    def _node_number(self, plan: Plan) -> int:
+        """Number of the node of the operation that runs now, if it makes one.
+
+        An operation in place whose derivative needs the input copies it between making its node and running.
+        """
+        number = _number() - 1
+        return number - 1 if plan.writes and self._cloned and number == self._last else number
 
     def _file(self, plan: Plan, out: Tensor | None, *, data: bool) -> None:
         """Store what the operation made under the number of its node, if it made one."""
-        number = _number() - 1
+        number = self._node_number(plan)
         custom = not torch.is_grad_enabled()  # only a custom function runs without grad after its node was made
         if number == self._last:
             if not (custom and self._inside_custom):
                 return
         else:
             self._inside_custom = custom
-        self._last = number
+        self._last, self._cloned = number, plan.kind == "clone"
         seen = self.now.seen[number] = Seen(data)
         if data and out is not None and out.is_floating_point() and plan.sort != operations.VIEW:
             done = self._measured
@@ -268,6 +278,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leav
 
     def _look(
         self,
+        plan: Plan,
         what: Nonlinearity,
         before: activations.Before,
         call: activations.Call,
@@ -276,13 +287,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leav
         y = call.y
         if not y.is_floating_point():
             return
-        use = self._use(what, y)
+        use = self._use(plan, what, y)
         units_second = axes == y.dim() or y.dim() in {4, 5}
         apart, size = samples_of.spread(y, self.now.samples), samples_of.square(y)
         self._measured = (y, apart, size)
         activations.look_after(use, before, call, apart, size, channels=units_second and y.dim() > _MATRIX)
 
-    def _use(self, what: Nonlinearity, y: Tensor) -> activations.Use:
+    def _use(self, plan: Plan, what: Nonlinearity, y: Tensor) -> activations.Use:
         module = self._stack[-1] if self._stack else ""
         place = module if self._stack else "loss" if self.now.end is not None else ""
         name = place if place in self.plain else f"{place}:{what.kind}" if place else what.kind
@@ -293,22 +304,22 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leav
         if use is None:
             use = self.uses[name] = activations.Use(name, module, what, tuple(y.shape), -1)
         if self._detailed:
-            use.number = _number() - 1
+            use.number = self._node_number(plan)
         return use
 
-    def _softsign(self, kind: str, args: tuple[Any, ...], out: Tensor | None, axes: int) -> None:
+    def _softsign(self, plan: Plan, args: tuple[Any, ...], out: Tensor | None, axes: int) -> None:
         """Recognise x / (1 + |x|), which torch computes in three steps."""
         if out is None:
             return
-        if kind == "abs":
+        if plan.kind == "abs":
             self._absolute = (id(out), args[0], out)
         elif self._absolute is not None:
             tag, x, _ = self._absolute
-            if kind == "add" and id(args[0]) == tag and args[1:2] == (1,):
+            if plan.kind == "add" and id(args[0]) == tag and args[1:2] == (1,):
                 self._absolute = (id(out), x, out)
-            elif kind == "div" and args[0] is x and id(args[1]) == tag:
+            elif plan.kind == "div" and args[0] is x and id(args[1]) == tag:
                 before = activations.look_before(SOFTSIGN, x, (), {}, in_place=False)
-                self._look(SOFTSIGN, before, activations.Call(x, out, args, {}, self.now.samples), axes)
+                self._look(plan, SOFTSIGN, before, activations.Call(x, out, args, {}, self.now.samples), axes)
                 self._absolute = None
 
 
@@ -321,6 +332,11 @@ def _plan(func: Any) -> Plan:
     )
     kind = operations.kind_of(schema.name.rsplit("::", 1)[-1].rstrip("_"))
     return Plan(kind, operations.sort_of(kind), writes, kind in _CANDIDATES)
+
+
+def _readable(args: tuple[Any, ...]) -> bool:
+    x = args[0] if args else None
+    return isinstance(x, Tensor) and x.is_floating_point() and x.numel() > 0
 
 
 def _written(plan: Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -199,7 +200,14 @@ class _Look:
     def again(self, loss: Callable[[nn.Module, Any], Tensor], batch: Any) -> None:
         """Forward only, for more samples."""
         named = list(tensors_in(batch))
-        with torch.no_grad(), self._recorder.follow([t for _, t in named], detailed=False) as run:
+        with (
+            torch.no_grad(),
+            warnings.catch_warnings(),
+            self._recorder.follow([t for _, t in named], detailed=False) as run,
+        ):
+            warnings.simplefilter(
+                "ignore"
+            )  # the first batch has had its say; checkpoints complain that no gradient flows
             loss(self._model, batch)
         self._take_in(named, run)
 
