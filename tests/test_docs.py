@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from sybil import Sybil
+from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
 import graddoctor
@@ -26,13 +27,19 @@ LOOSE = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 TITLED = re.compile(r"# (\w+\.py)\n")
 
 
-class TitledBlockParser(PythonCodeBlockParser):
-    """Python blocks; one with a file's name on top is saved under it."""
+class PythonParser(PythonCodeBlockParser):
+    """Python blocks, as code or as doctests; code with a file's name on top is saved under it."""
 
-    def evaluate(self, example):
-        if title := TITLED.match(example.parsed):
-            Path(title[1]).write_text(example.parsed, encoding="utf-8")
-        return super().evaluate(example)
+    def __init__(self):
+        super().__init__(doctest_optionflags=LOOSE)
+        self.codeblock_parser = CodeBlockParser("python", run_python)
+
+
+def run_python(example):
+    """Run a block, and save it where its first line names a file."""
+    if title := TITLED.match(example.parsed):
+        Path(title[1]).write_text(example.parsed, encoding="utf-8")
+    return PythonEvaluator()(example)
 
 
 def run_console(example):
@@ -59,7 +66,7 @@ def _environment():
 
 
 BOOK = Sybil(
-    parsers=[TitledBlockParser(doctest_optionflags=LOOSE), CodeBlockParser("console", run_console), SkipParser()],
+    parsers=[PythonParser(), CodeBlockParser("console", run_console), SkipParser()],
     patterns=["*.md"],
 )
 
