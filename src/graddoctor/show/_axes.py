@@ -29,7 +29,8 @@ def data(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
 
 def short(value: float | None) -> float | None:
     """Four digits are more than a picture shows, and keep its page small."""
-    return None if value is None else float(f"{value:.4g}")
+    rounded = None if value is None else float(f"{value:.4g}")
+    return value if rounded is None or math.isinf(rounded) else rounded  # the largest floats round up to infinity
 
 
 def tail(name: str) -> str:

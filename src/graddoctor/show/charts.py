@@ -86,7 +86,7 @@ def distribution_chart(activations: Sequence[LayerActivation], palette: Palette 
     """Draw the outputs of every nonlinearity as a ridge of histograms, at the start and at the end of training."""
     shown = [layer for layer in activations if any(state.shares for _, state in axes.states(layer))]
     points: list[dict[str, Any]] = [
-        {"name": layer.name, "place": place, "when": when, "value": axes.short(x), "top": axes.short(y)}
+        {"name": _label(layer), "place": place, "when": when, "value": axes.short(x), "top": axes.short(y)}
         for place, layer in enumerate(shown)
         for when, state in axes.states(layer)
         if state.shares
@@ -97,7 +97,7 @@ def distribution_chart(activations: Sequence[LayerActivation], palette: Palette 
     )
     chart = ridges.encode(
         x=axes.value_x(max((abs(point["value"]) for point in points), default=1.0)),
-        y=axes.ridge_y([layer.name for layer in shown]),
+        y=axes.ridge_y([_label(layer) for layer in shown]),
         y2="place:Q",
         detail="name:N",
         color=axes.series("when", {"start": palette.quiet, "end": palette.accent}, points),
@@ -106,10 +106,14 @@ def distribution_chart(activations: Sequence[LayerActivation], palette: Palette 
     return axes.finish(axes.tall(chart, len(shown), step=30), palette)
 
 
+def _label(layer: LayerActivation) -> str:
+    return layer.name if layer.kind in layer.name.lower() else f"{layer.name} {layer.kind}"
+
+
 def saturation_chart(activations: Sequence[LayerActivation], palette: Palette = LIGHT) -> Chart:
     """Draw the shares of saturated values and dead units by layer: bars when last seen, a tick at the start."""
     rows: list[dict[str, Any]] = [
-        {"name": layer.name, "what": what, "when": when, "share": axes.short(share)}
+        {"name": _label(layer), "what": what, "when": when, "share": axes.short(share)}
         for layer in activations
         for when, state in axes.states(layer)
         for what, share in (("saturated values", state.saturated), ("dead units", state.dead))

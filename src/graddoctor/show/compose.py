@@ -161,6 +161,8 @@ def _activations(probes: tuple[Probe, ...]) -> Iterator[LayerActivation]:
     start, end = probes[0], probes[-1]
     last = {reading.name: reading for reading in end.activations} if end is not start else {}
     for reading in start.activations:
+        if reading.name.startswith("loss:"):  # of the loss function, not of the network
+            continue
         later = last.get(reading.name)
         yield LayerActivation(
             name=reading.name,

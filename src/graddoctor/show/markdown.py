@@ -29,7 +29,7 @@ def _blocks(report: Report) -> Iterator[str]:
         yield from _finding(place, finding)
     if report.ruled_out:
         yield "## Ruled out"
-        yield "\n".join(f"- {_plain(sentence)}" for sentence in report.ruled_out)
+        yield "\n".join(f"- {_plain(words.begun(sentence))}" for sentence in report.ruled_out)
     if report.notes:
         yield "## Also noticed"
         yield "\n".join(f"- {_plain(words.note(note))}" for note in report.notes)

@@ -136,11 +136,15 @@ class _Page:
             self.say((f"try {', '.join(blame.remedies)}", "green"), indent=11)
 
     def labelled(self, label: str, content: str) -> None:
+        self.hanging(f"   {label:<8}", content)
+
+    def hanging(self, head: str, content: str) -> None:
+        """Print a paragraph whose lines begin where its head ends."""
         text = Text(self.clean(content), overflow="fold")
-        for index, line in enumerate(text.wrap(self.console, self.width - 11)):
+        for index, line in enumerate(text.wrap(self.console, self.width - len(head))):
             line.rstrip()
-            head = Text(f"   {label:<8}" if index == 0 else " " * 11, _QUIET)
-            self.console.print(head.append_text(line), soft_wrap=True)
+            begin = Text(head if index == 0 else " " * len(head), _QUIET)
+            self.console.print(begin.append_text(line), soft_wrap=True)
 
     def names(self, names: Sequence[str], limit: int = 4) -> str:
         return words.listing([words.shorten(name, self.width - 20) for name in names], limit)
@@ -151,7 +155,7 @@ class _Page:
         self.gap()
         self.say((heading, "bold"))
         for sentence in sentences:
-            self.say(f"- {sentence}", indent=3)
+            self.hanging("   - ", words.begun(sentence))
 
     # --- the budget --------------------------------------------------------------------------------------------------
 

@@ -115,8 +115,13 @@ def headline(finding: Finding, others: int = 0) -> str:
     if not finding.causes:
         return f"{finding.summary or title(finding.condition) + '.'}{more}"
     first = finding.causes[0]
-    where = f" of {listing(first.modules, 2)}" if first.modules else ""
-    return f"{title(finding.condition)}: change the {title(first.kind).lower()}{where}.{more}"
+    return f"{title(finding.condition)}: change the {title(first.kind).lower()}{_place(first.modules)}.{more}"
+
+
+def _place(modules: Sequence[str]) -> str:
+    if len(modules) > 2:  # noqa: PLR2004 - two can be named
+        return f" in {len(modules)} modules, first of all in {modules[0]}"
+    return f" in {' and '.join(modules)}" if all(modules) and modules else ""
 
 
 def note(finding: Finding) -> str:
@@ -142,7 +147,12 @@ def trial(one: Trial) -> str:
     """One experiment in one line."""
     outcome = "helped" if one.helped else "did not help"
     gained = f", {signed(100 * one.gain, 0)} points of progress" if math.isfinite(one.gain) else ""
-    return f"{one.name}: {outcome}{gained} in {number(one.steps, 'step')}"
+    return f"{begun(one.name)}: {outcome}{gained} in {number(one.steps, 'step')}"
+
+
+def begun(sentence: str) -> str:
+    """Begin with a capital letter."""
+    return sentence[:1].upper() + sentence[1:]
 
 
 def coverage(seen: Coverage) -> str:
