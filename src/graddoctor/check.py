@@ -10,7 +10,9 @@ from pathlib import Path
 from graddoctor.diagnose.examine import Examination, Tell, examine
 from graddoctor.observe.budget import Budget
 from graddoctor.recipe import Recipe
-from graddoctor.show import Report, compose, notebook_html, save, to_json, to_markdown
+from graddoctor.show import Report, save, to_json, to_text
+from graddoctor.show.compose import compose
+from graddoctor.show.report import Verdict
 from graddoctor.terms import Condition, Finding, Severity, Trial
 from graddoctor.train import Outcome
 
@@ -43,9 +45,11 @@ class Checkup:
     examination: Examination = field(repr=False)
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Verdict:
         """Healthy, sick or inconclusive."""
-        if any(f.severity > Severity.NOTE and (f.confirmed or not self.examination.experimented) for f in self.findings):
+        if any(
+            f.severity > Severity.NOTE and (f.confirmed or not self.examination.experimented) for f in self.findings
+        ):
             return "sick"
         return "healthy" if not self.findings and self.examination.learns else "inconclusive"
 
@@ -93,12 +97,20 @@ class Checkup:
         """Return the report as JSON."""
         return to_json(self.report())
 
-    def to_markdown(self) -> str:
-        """Return the report as Markdown."""
-        return to_markdown(self.report())
+    def __str__(self) -> str:
+        return to_text(self.report())
 
     def _repr_html_(self) -> str:
+        from graddoctor.show.notebook import notebook_html  # noqa: PLC0415 - the charts' libraries load only when asked for
+
         return notebook_html(self.report())
+
+    def _repr_mimebundle_(
+        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, str]:
+        from graddoctor.show.notebook import mimebundle  # noqa: PLC0415
+
+        return mimebundle(self.report(), include, exclude)
 
 
 def check(
@@ -125,7 +137,7 @@ def check(
     ignore
         Conditions that are not to be told.
     progress
-        Called as ``progress(phase, done, of)``.
+        Called as ``progress(phase, done, total, detail)``; `graddoctor.show.Progress` draws it.
 
     Raises
     ------
@@ -148,6 +160,6 @@ def check(
         plain_deadline=now + (_PLAIN_SHARE * seconds if experiments else seconds),
         experiments=experiments,
         ignore=frozenset(ignore),
-        tell=progress or (lambda _phase, _done, _of: None),
+        tell=progress or (lambda *_: None),
     )
     return Checkup(recipe, examination)

@@ -145,7 +145,7 @@ def place(batch: Any, device: str | torch.device) -> Any:
 
 
 class BatchSource:
-    """The batches of one run: called for once, iterated anew each epoch, asked for again where an epoch uses them up."""
+    """Batches of one run: asked for once, iterated anew each epoch, asked for again where used up."""
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
@@ -391,6 +391,7 @@ def evaluate(recipe: Recipe, model: nn.Module) -> float | None:
 
 
 def takes(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function has a parameter of this name."""
     try:
         return name in inspect.signature(function).parameters
     except (TypeError, ValueError):

@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from graddoctor.diagnose.observation import Monitor, Observation
-from graddoctor.diagnose.plan import Step, plan, sick_start
+from graddoctor.diagnose.observation import Observation
+from graddoctor.diagnose.plan import Step, plan
 from graddoctor.diagnose.suspicion import Suspicion
-from graddoctor.prove.experiment import HALF, Arm, Bench
+from graddoctor.prove.experiment import NOTICEABLE, Arm, Bench
 from graddoctor.prove.sweep import sweep
-from graddoctor.remedies.optimizer import learning_rate
+from graddoctor.remedies.optimizer import learning_rate, one_rate
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause, Trial
 
@@ -24,6 +24,7 @@ RATE_ALONE = 0.6
 """A structure that needs another rate is not credited where that rate alone gives this share of its gain."""
 
 _RATES = (0.1, 10.0)
+_APART = 30.0  # groups whose rates differ by more than this are put to the test
 _SWEPT = (0.5, 2.0)  # a sweep that asks for a rate within these is content with the given one
 _SMITH = 10.0  # a climbing rate is best where it has long been too high: a tenth of it trains
 
@@ -50,14 +51,18 @@ def decide(seen: Observation, suspicions: tuple[Suspicion, ...], bench: Bench) -
                 return Verdict(_credited(arm, bench, tried), tuple(bench.arms.values()), bench.aborted)
             if bench.exhausted:
                 break
-    arm = _best_of(tried, bench)
-    return Verdict(arm, tuple(bench.arms.values()), bench.aborted, tuple(a for a in tried if a.worse_metric))
+    return Verdict(
+        _best_of(tried, bench), tuple(bench.arms.values()), bench.aborted, tuple(a for a in tried if a.worse_metric)
+    )
 
 
 def _arms(step: Step | None, seen: Observation, bench: Bench) -> Iterable[Arm]:
     """The experiments that one suspected cause is put to."""
     if step is None:
-        yield from (bench.run(learning_rate(factor)) for factor in _rates(seen, bench))
+        rates = [group.lr for group in seen.groups if group.lr > 0]
+        if rates and max(rates) / min(rates) > _APART:
+            yield bench.run(one_rate(max(rates) / min(rates)))
+        yield from (bench.run(learning_rate(factor)) for factor in _rates(bench))
         return
     arm = bench.run(step.remedy)
     yield arm
@@ -67,9 +72,8 @@ def _arms(step: Step | None, seen: Observation, bench: Bench) -> Iterable[Arm]:
             yield bench.run(step.remedy.then(learning_rate(factor)))
 
 
-def _rates(seen: Observation, bench: Bench) -> tuple[float, ...]:
+def _rates(bench: Bench) -> tuple[float, ...]:
     """The rate that a sweep asks for, then a tenth and ten times the given one."""
-    del seen
     factor = _swept(None, bench)
     return _RATES if factor is None else (factor, *(r for r in _RATES if not 1 / 3 < r / factor < 3))  # noqa: PLR2004
 
@@ -89,18 +93,11 @@ def _swept(remedy: Remedy | None, bench: Bench) -> float | None:
 
 def _credited(arm: Arm, bench: Bench, tried: list[Arm]) -> Arm:
     """A change that was made together with a rate is credited only with what it adds over that rate alone."""
-    factor = _factor(arm)
-    if arm.cause is Cause.LEARNING_RATE or factor is None:
+    if arm.cause is Cause.LEARNING_RATE or arm.remedy.rate == 1:
         return arm
-    alone = bench.run(learning_rate(factor))
+    alone = bench.run(learning_rate(arm.remedy.rate))
     tried.append(alone)
     return alone if alone.gain >= RATE_ALONE * arm.gain and not alone.worse_metric else arm
-
-
-def _factor(arm: Arm) -> float | None:
-    """The factor of the learning rate in an arm's change, if there is one."""
-    _, _, factor = arm.remedy.name.rpartition("learning rate x ")
-    return float(factor) if factor and "learning rate x " in arm.remedy.name else None
 
 
 def _best_of(tried: list[Arm], bench: Bench) -> Arm | None:
@@ -118,7 +115,8 @@ def trial_of(arm: Arm, *, helped: bool) -> Trial:
     """Tell an experiment as a report shows it."""
     steps = arm.outcome.steps if arm.outcome else 0
     ended = f"; could not be run: {arm.failed}" if arm.failed else ""
-    contradicted = "; the loss fell and the metric did not agree" if arm.worse_metric and not arm.failed else ""
+    agreed = not arm.worse_metric or arm.failed or arm.gain < NOTICEABLE
+    contradicted = "" if agreed else "; the loss fell and the metric did not agree"
     sentence = f"{arm.remedy.name}: progress {arm.progress:.2f} ({arm.gain:+.2f}) after {steps} steps"
     return Trial(
         arm.remedy.name,
@@ -130,6 +128,3 @@ def trial_of(arm: Arm, *, helped: bool) -> Trial:
         helped=helped,
         sentence=sentence + ended + contradicted,
     )
-
-
-__all__ = ["HALF", "SOUND", "Monitor", "Verdict", "decide", "sick_start", "trial_of"]

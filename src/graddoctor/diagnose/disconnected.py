@@ -20,7 +20,9 @@ def disconnected(seen: Observation) -> tuple[Suspicion, ...]:
         parts.append(f"the optimizer was not given {len(seen.missing)} trainable parameters")
     numbers = {"without_gradient": float(len(unreached)), "not_in_optimizer": float(len(seen.missing))}
     return (
-        Suspicion(Condition.DISCONNECTED, where, numbers, at_start=True, sentence=f"{' and '.join(parts)}.".capitalize()),
+        Suspicion(
+            Condition.DISCONNECTED, where, numbers, at_start=True, sentence=f"{' and '.join(parts)}.".capitalize()
+        ),
     )
 
 

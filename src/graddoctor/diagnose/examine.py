@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from graddoctor.diagnose.decide import SOUND, Verdict, decide, trial_of
 from graddoctor.diagnose.findings import confirmed, unconfirmed
-from graddoctor.diagnose.observation import Monitor, Observation
+from graddoctor.diagnose.observation import Monitor, Numbers, Observation
 from graddoctor.diagnose.rules import RULES, suspect
 from graddoctor.diagnose.suspicion import Rule, Suspicion
 from graddoctor.errors import RecipeError
@@ -27,7 +28,8 @@ LEARNS = 0.1
 EXPERIMENT_RUNS = 10.0
 """All experiments together may take so many times the steps of the plain run."""
 
-Tell = Callable[[str, int, int], None]
+Tell = Callable[..., None]
+"""``tell(phase, done, total, detail)``."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def examine(
     experiments: bool = True,
     ignore: frozenset[Condition] = frozenset(),
     rules: tuple[Rule, ...] = RULES,
-    tell: Tell = lambda _phase, _done, _of: None,
+    tell: Tell = lambda *_: None,
 ) -> Examination:
     """Train a recipe as it is, then put what is suspected to experiments.
 
@@ -98,7 +100,7 @@ def examine(
     )
 
 
-def observe(recipe: Recipe, *, steps: int, deadline: float = math.inf, tell: Tell = lambda _p, _d, _o: None) -> Observation:
+def observe(recipe: Recipe, *, steps: int, deadline: float = math.inf, tell: Tell = lambda *_: None) -> Observation:
     """Train a recipe once as it is, with the probe at its side, and measure the yardstick."""
     model = build_model(recipe)
     if build_model(recipe) is model:
@@ -129,12 +131,9 @@ def observe(recipe: Recipe, *, steps: int, deadline: float = math.inf, tell: Tel
     )
 
 
-def progress_of(losses: object, steps_per_epoch: int, yardstick: Yardstick) -> float:
+def progress_of(losses: Numbers, steps_per_epoch: int, yardstick: Yardstick) -> float:
     """Progress at the end of a run, over the window that experiments use too."""
-    import numpy as np  # noqa: PLC0415
-
-    values = np.asarray(losses, dtype=np.float64)
-    return yardstick.progress(smoothed(values, window_of(steps_per_epoch, len(values))))
+    return yardstick.progress(smoothed(losses, window_of(steps_per_epoch, len(losses))))
 
 
 def _survey(recipe: Recipe) -> tuple[Survey | None, dict[str, float]]:
@@ -151,17 +150,20 @@ def _survey(recipe: Recipe) -> tuple[Survey | None, dict[str, float]]:
 
 def _bench(recipe: Recipe, plain: Plain, deadline: float, tell: Tell) -> Bench:
     length = plain.outcome.total_steps if plain.outcome.ended == "non-finite" else plain.outcome.steps
-    count = [0]
-
-    def announce(name: str) -> None:
-        count[0] += 1
-        tell(f"experiment {count[0]}: {name}", 0, 0)
-
-    return Bench(recipe, plain, steps=int(EXPERIMENT_RUNS * max(length, 64)), deadline=deadline, announce=announce)
+    numbers = itertools.count(1)
+    steps = int(EXPERIMENT_RUNS * max(length, 64))
+    return Bench(
+        recipe, plain, steps=steps, deadline=deadline, announce=lambda n: tell("experiment", next(numbers), None, n)
+    )
 
 
 def _findings(
-    seen: Observation, suspicions: tuple[Suspicion, ...], arm: Arm | None, trials: tuple[Trial, ...], *, experiments: bool
+    seen: Observation,
+    suspicions: tuple[Suspicion, ...],
+    arm: Arm | None,
+    trials: tuple[Trial, ...],
+    *,
+    experiments: bool,
 ) -> tuple[Finding, ...]:
     missing = 1 - seen.progress
     if arm is not None and arm.outcome is not None:

@@ -14,10 +14,15 @@ _NAMED: dict[Cause, tuple[Condition, ...]] = {
     Cause.INPUT_SCALE: (Condition.UNSCALED_INPUT,),
     Cause.TARGET_SCALE: (Condition.UNSCALED_INPUT,),
     Cause.PRECISION: (Condition.UNDERFLOW, Condition.NON_FINITE),
-    Cause.MOMENTUM: (Condition.OSCILLATION,),
+    Cause.MOMENTUM: (Condition.OSCILLATION, Condition.LEARNING_RATE_TOO_HIGH),
     Cause.BATCHING: (Condition.OSCILLATION, Condition.PLATEAU),
     Cause.GRAPH: (Condition.DISCONNECTED,),
+    Cause.CLIPPING: (Condition.PLATEAU, Condition.LEARNING_RATE_TOO_LOW),
+    Cause.SCHEDULE: (Condition.PLATEAU, Condition.LEARNING_RATE_TOO_LOW),
+    Cause.OPTIMIZER: (Condition.PLATEAU, Condition.LEARNING_RATE_TOO_LOW),
 }
+"""The name that a cause gives to the disease: the first that was seen, or the last of them."""
+
 _ORDER = (
     Condition.NON_FINITE,
     Condition.EXPLODING,
@@ -98,13 +103,13 @@ def _same(before: Suspicion, after: Suspicion) -> bool:
 
 def _condition(arm: Arm, gone: Sequence[Suspicion], suspicions: Sequence[Suspicion]) -> Condition:
     if arm.cause is Cause.LEARNING_RATE:
-        factor = float(arm.remedy.name.rpartition(" x ")[2])
-        return Condition.LEARNING_RATE_TOO_HIGH if factor < 1 else Condition.LEARNING_RATE_TOO_LOW
+        return Condition.LEARNING_RATE_TOO_HIGH if arm.remedy.rate < 1 else Condition.LEARNING_RATE_TOO_LOW
     seen = {s.condition for s in suspicions}
-    for condition in _NAMED.get(arm.cause, ()):
-        if condition in seen or len(_NAMED[arm.cause]) == 1:
-            return condition
-    vanished = {s.condition for s in gone} or seen
+    if arm.cause is Cause.SCHEDULE and seen & {Condition.NON_FINITE, Condition.EXPLODING}:
+        return Condition.LEARNING_RATE_TOO_HIGH
+    if names := _NAMED.get(arm.cause):
+        return next((name for name in names if name in seen), names[-1])
+    vanished = {s.condition for s in gone} or {c for c in seen if _fits(c, arm.cause)}
     if Condition.POOR_INITIALIZATION in vanished and arm.cause is Cause.INITIALIZATION:
         alike = next((s for s in suspicions if s.condition is Condition.POOR_INITIALIZATION), None)
         if alike and alike.numbers.get("identical_layers"):

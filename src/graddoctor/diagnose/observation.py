@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from typing_extensions import override
 
 from graddoctor.observe.probe import Probe, probe
 from graddoctor.observe.readings import ActivationReading, ParameterReading
@@ -100,7 +101,7 @@ class Observation:
 
 
 class Monitor(Observer):
-    """Looks on while a recipe is trained: exact probes at steps 0, 1, 2, 4, 8, …, and what every step gives for free."""
+    """Looks on while a recipe is trained: exact probes at steps 0, 1, 2, 4, 8, …, and what each step gives for free."""
 
     def __init__(self, recipe: Recipe, *, announce: Callable[[int, int], None] = lambda _done, _of: None) -> None:
         self.recipe, self.announce = recipe, announce
@@ -114,6 +115,7 @@ class Monitor(Observer):
         self._extra: list[Any] = []
         self._before: dict[str, torch.Tensor] | None = None
 
+    @override
     def built(self, model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
         self.steps = steps
         self.groups = tuple(_group(optimizer, g) for g in optimizer.param_groups)
@@ -121,15 +123,18 @@ class Monitor(Observer):
         self.missing = tuple(n for n, p in model.named_parameters() if p.requires_grad and id(p) not in held)
         self._extra = _enough_samples(BatchSource(self.recipe).first(_EXTRA_BATCHES))
 
+    @override
     def before_step(self, step: int, model: nn.Module, batch: Any) -> None:
         if self._is_probed(step):
             self.probes.append(self._look(model, [batch, *self._extra], step))
 
+    @override
     def after_backward(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self.raw.append(total_norm(model))
         self.rates.append(max(float(g["lr"]) for g in optimizer.param_groups))
         del step
 
+    @override
     def before_update(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         if self.recipe.clip:
             self.clipped.append(total_norm(model))
@@ -137,12 +142,14 @@ class Monitor(Observer):
             self._before = {n: p.detach().clone() for n, p in model.named_parameters() if p.grad is not None}
         del optimizer
 
+    @override
     def after_step(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         if self._before is not None and self.probes:
             self.probes[-1] = _with_updates(self.probes[-1], self._before, model)
             self._before = None
         del step, optimizer
 
+    @override
     def losses(self, first: int, values: Sequence[float]) -> None:
         self.announce(first + len(values), self.steps)
 
@@ -178,7 +185,9 @@ def total_norm(model: nn.Module) -> torch.Tensor:
     dense = [(g.coalesce().values() if g.is_sparse else g).detach() for g in gradients]
     if not dense:
         return torch.zeros(())
-    return torch.linalg.vector_norm(torch.stack([n.float() for n in torch._foreach_norm(dense)]))  # noqa: SLF001
+    norms = torch._foreach_norm(dense)  # noqa: SLF001 - one pass over all tensors
+    total: torch.Tensor = torch.linalg.vector_norm(torch.stack([norm.float() for norm in norms]))
+    return total
 
 
 def _to_numpy(values: list[torch.Tensor]) -> Numbers:

@@ -8,17 +8,15 @@ rate, and otherwise rate before structure. Each step needs a fact that speaks fo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from graddoctor.diagnose.dead_units import SHARE as DEAD
 from graddoctor.diagnose.exploding import signal_growth
 from graddoctor.diagnose.observation import Observation, worst
 from graddoctor.diagnose.poor_initialization import IDENTICAL
-from graddoctor.diagnose.saturation import SHARE as SATURATED
 from graddoctor.diagnose.saturation import makes_output
 from graddoctor.diagnose.suspicion import Suspicion
 from graddoctor.diagnose.underflow import in_low_precision
@@ -27,7 +25,7 @@ from graddoctor.diagnose.vanishing import DECADES, lost
 from graddoctor.remedies.activation import bare_output, exchanged
 from graddoctor.remedies.clipping import no_clipping
 from graddoctor.remedies.data import leaves, shuffled, standardised_inputs, standardised_targets
-from graddoctor.remedies.graph import attached, unfrozen
+from graddoctor.remedies.graph import attached, unfrozen, unhooked
 from graddoctor.remedies.initialization import reinitialised
 from graddoctor.remedies.optimizer import (
     constant_rate,
@@ -36,6 +34,7 @@ from graddoctor.remedies.optimizer import (
     ordinary_epsilon,
     ordinary_momentum,
 )
+from graddoctor.remedies.penalty import no_penalty
 from graddoctor.remedies.precision import float32
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause, Condition
@@ -110,6 +109,10 @@ def _added(seen: Observation) -> Iterator[Step]:
         yield Step(constant_rate())
     if any(_decay(seen, g.lr, g.momentum, g.weight_decay) > DECAYED for g in seen.groups):
         yield Step(no_weight_decay())
+    if seen.yardstick.penalised:
+        yield Step(no_penalty())
+    if seen.survey is not None and seen.survey.hooks:
+        yield Step(unhooked())
     if any(g.eps > LOUD_EPSILON for g in seen.groups):
         yield Step(ordinary_epsilon())
 
@@ -129,22 +132,18 @@ def _structure(seen: Observation, suspicions: tuple[Suspicion, ...]) -> Iterator
     harsh = hidden & HARSH
     init = Step(reinitialised(), structural=True)
     found = {s.condition for s in suspicions}
-    swaps: list[Callable[[], Step]] = []
+    swaps: list[Step] = []
     if survey is not None:
+        troubled = found & {Condition.DEAD_UNITS, Condition.SATURATION, Condition.VANISHING, Condition.PLATEAU}
         for kinds in (harsh, hidden & RECTIFIED, hidden & SMOOTH_SATURATING):
-            if kinds and (kinds is harsh or found & {Condition.DEAD_UNITS, Condition.SATURATION, Condition.VANISHING}):
-                swaps += [
-                    lambda kinds=kinds: Step(exchanged(kinds, survey), structural=True),
-                    lambda kinds=kinds: Step(exchanged(kinds, survey).then(reinitialised()), structural=True),
-                ]
+            if kinds and (kinds is harsh or troubled):
+                swap = exchanged(kinds, survey)
+                swaps += [Step(swap, structural=True), Step(swap.then(reinitialised()), structural=True)]
     ordinary = _off_scale(seen) < ORDINARY_DEVIATION and not _identical(seen)
-    if harsh and ordinary:
-        yield from (swap() for swap in swaps[:2])
-        yield init
-        yield from (swap() for swap in swaps[2:])
-    else:
-        yield init
-        yield from (swap() for swap in swaps)
+    first = 2 if harsh and ordinary else 0
+    yield from swaps[:first]
+    yield init
+    yield from swaps[first:]
 
 
 def sick_start(seen: Observation) -> bool:
@@ -178,7 +177,7 @@ def ordered(seen: Observation) -> bool:
     size = float(np.mean([len(t) for t in targets]))
     within = float(torch.cat(targets).var())
     between = float(torch.stack([t.mean() for t in targets]).var())
-    return within > 0 and between > 5 * within / size and between > 0.2 * within  # noqa: PLR2004 - random draws: 1 and 1/size
+    return within > 0 and between > 5 * within / size and between > 0.2 * within
 
 
 def _identical(seen: Observation) -> bool:
@@ -206,6 +205,3 @@ def _odd_schedule(seen: Observation) -> bool:
 
 def _decay(seen: Observation, lr: float, momentum: float, decay: float) -> float:
     return decay * lr / max(1 - momentum, 1e-3) * seen.outcome.total_steps
-
-
-__all__ = ["DEAD", "SATURATED", "Step", "ordered", "plan", "sick_start"]

@@ -12,7 +12,7 @@ SHARE = 0.5
 
 
 def saturation(seen: Observation) -> tuple[Suspicion, ...]:
-    """Suspect sigmoids, tanhs and inner softmaxes whose slope is under a tenth of its maximum for half of the values."""
+    """Suspect bounded activations whose slope is under a tenth of its maximum for half of the values."""
     shares: dict[str, tuple[float, int]] = {}
     for look in seen.moments:
         for a in look.activations:

@@ -1,4 +1,7 @@
-"""A suspicion: a condition that was seen, where it sits, and the numbers that show it. Rules suspect, they never decide."""
+"""A suspicion: a condition that was seen, where it sits, and the numbers that show it.
+
+Rules suspect; they never decide.
+"""
 
 from __future__ import annotations
 

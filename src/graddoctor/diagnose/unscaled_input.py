@@ -30,12 +30,15 @@ def oddity(reading: InputReading) -> str:
     """Say what is out of scale about a tensor; an empty string where nothing is."""
     if "float" not in reading.dtype:
         return ""
+    offset = abs(reading.mean) / reading.std if reading.std > 0 else 0.0
+    if reading.role == "target" and reading.std > TARGET_SPREAD:
+        return f"spreads by {reading.std:.3g}"
+    if offset > OFFSET:
+        return f"lies {offset:.0f} standard deviations from zero"
     if reading.role == "target":
-        return f"spreads by {reading.std:.3g}" if reading.std > TARGET_SPREAD else ""
+        return ""
     if reading.absmax > LARGE:
         return f"reaches {reading.absmax:.3g}"
     if reading.absmax < SMALL:
         return f"stays within {reading.absmax:.3g} of zero"
-    if reading.std > 0 and abs(reading.mean) / reading.std > OFFSET:
-        return f"lies {abs(reading.mean) / reading.std:.0f} standard deviations from zero"
     return ""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from graddoctor.errors import RecipeError
 from graddoctor.prove.yardstick import Yardstick, measure, smoothed, window_of
@@ -145,6 +146,7 @@ class _Goal(Observer):
         self.yardstick, self.goal, self.window, self.first = yardstick, goal, window, first
         self.seen: list[float] = []
 
+    @override
     def losses(self, first: int, values: Sequence[float]) -> None:
         self.seen = [*self.seen[-self.window :], *values]
         if first + len(values) < self.first:

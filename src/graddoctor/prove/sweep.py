@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from typing_extensions import override
 
 from graddoctor.prove.yardstick import Yardstick
 from graddoctor.recipe import Recipe
@@ -45,18 +46,22 @@ class _Climb(Observer):
         self.factors, self.limit, self.rates = factors, limit, [0.0]
         self.start: float | None = None
 
+    @override
     def before_update(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         del model
         self.rates = [group["lr"] for group in optimizer.param_groups]
         for group, rate in zip(optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.factors[min(step, len(self.factors) - 1)]
 
+    @override
     def after_step(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         del step, model
         for group, rate in zip(optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate
 
+    @override
     def losses(self, first: int, values: Sequence[float]) -> None:
+        del first
         if self.start is None:
             self.start = float(np.mean(values[:4]))
         bad = [v for v in values if not math.isfinite(v) or v > _DIVERGED * max(self.limit, abs(self.start))]
@@ -80,5 +85,5 @@ def sweep(recipe: Recipe, yardstick: Yardstick, *, steps: int = _STEPS, around: 
     above = np.flatnonzero(~(smooth <= limit))
     end = int(above[0]) if len(above) else len(smooth)
     lowest = int(np.argmin(smooth[:end])) if end else 0
-    fell = start - float(smooth[lowest]) > 0.05 * abs(yardstick.baseline)  # noqa: PLR2004 - a twentieth is noticeable
+    fell = start - float(smooth[lowest]) > 0.05 * abs(yardstick.baseline)
     return Sweep(at, smooth, float(at[lowest]) if fell else None, float(at[end]) if end < len(at) else None)

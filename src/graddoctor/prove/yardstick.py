@@ -1,4 +1,4 @@
-"""The yardstick: how much of what a constant predictor leaves open has a training removed?
+"""The yardstick: the share of what a constant predictor leaves open that a training has removed.
 
 Progress is p = (B - L) / B, with L the smoothed training loss and B the loss of the best constant predictor. B is
 computed, never taken from the first losses: a network that starts exploded would inflate them.
@@ -33,14 +33,16 @@ _NOT_FINITE = 1e30  # what the search is told where the loss is not finite
 class Yardstick:
     """Loss of the best constant predictor, and how it was found.
 
-    ``floor`` and ``bare_floor`` are the losses that the outputs could reach as free variables with and without the
-    output activation (``nan`` without one, or where it could not be told).
+    ``penalised`` says that the loss looks at the parameters themselves, with the outputs held fixed; the baseline is
+    free of that penalty. ``floor`` and ``bare_floor`` are the losses that the outputs could reach as free variables
+    with and without the output activation (``nan`` without one, or where it could not be told).
     """
 
     baseline: float
     computed: bool
     floor: float = math.nan
     bare_floor: float = math.nan
+    penalised: bool = False
 
     def progress(self, loss: float) -> float:
         """Share of the constant predictor's loss that was removed; 0 where the loss is not finite or above."""
@@ -86,9 +88,9 @@ def measure(recipe: Recipe, seen: Survey | None = None) -> Yardstick:
             return Yardstick(_first_loss(recipe, batches), computed=False)
         baseline = min(losses)
         if activation is None:
-            return Yardstick(baseline, computed=True)
+            return Yardstick(baseline, computed=True, penalised=stub.penalised)
         floor, bare = (_floor(stub, batches[0], activation, bare=bare) for bare in (False, True))
-        return Yardstick(baseline, computed=True, floor=floor, bare_floor=bare)
+        return Yardstick(baseline, computed=True, floor=floor, bare_floor=bare, penalised=stub.penalised)
 
 
 class _Stub:
@@ -101,6 +103,7 @@ class _Stub:
         self.shape: torch.Size | None = None
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
+        self.penalised = False
         self.found = self._install(batch)
 
     def _install(self, batch: Any) -> bool:
@@ -124,6 +127,9 @@ class _Stub:
         if outputs and isinstance(outputs[0], torch.Tensor):
             self.shape = outputs[0].shape
             wrap_forward(self.model, self._forward)
+            self.penalised = self._looks_at_parameters(batch, outputs[0])
+            for parameter in self.model.parameters():  # nothing but a penalty sees them any more
+                parameter.data.zero_()
             return True
         if last:
             module, out = last[-1]
@@ -131,6 +137,16 @@ class _Stub:
             module.register_forward_hook(lambda _m, _i, out: self._replace(out))
             return True
         return False
+
+    def _looks_at_parameters(self, batch: Any, output: torch.Tensor) -> bool:
+        """Whether the loss still depends on parameters when the output is held fixed."""
+        fixed = output.detach()
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+        depends = self.loss(batch, lambda _: fixed).requires_grad
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(False)
+        return depends
 
     def _replace(self, out: torch.Tensor) -> torch.Tensor:
         return out if self.value is None else self.value(out.shape)
@@ -189,7 +205,9 @@ def _fit(function: _Constant, start: float) -> float:
 
 
 def _minimum(
-    function: Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]], start: NDArray[np.float64], rounds: int
+    function: Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]],
+    start: NDArray[np.float64],
+    rounds: int,
 ) -> float:
     try:
         scale = abs(function(start)[0]) or 1.0  # losses may be of any size, L-BFGS-B stops by absolute ones

@@ -13,7 +13,9 @@ from torch.overrides import TorchFunctionMode
 from graddoctor.recipe import Recipe
 from graddoctor.remedies.functions import (
     ACTIVATIONS,
-    RESHAPING,
+    MATRIX,
+    MIXERS,
+    carries,
     first_tensor,
     in_place,
     name_of,
@@ -47,13 +49,14 @@ class _Exchange(TorchFunctionMode):
         if name not in ACTIVATIONS or first is None or not first.is_floating_point():
             return func(*args, **kwargs)
         index, self.count = self.count, self.count + 1
-        if name in self.kinds and index != self.output:
+        mixes = name in MIXERS and first.ndim > MATRIX
+        if name in self.kinds and index != self.output and not mixes:
             return self.replacement(first)
         return func(*args, **kwargs)
 
 
 class _Bare(TorchFunctionMode):
-    """Remembers the value before the last nonlinearity, through the reshapes that follow it."""
+    """Remembers the value before the last nonlinearity, through the reshapes and constants that follow it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,7 +73,8 @@ class _Bare(TorchFunctionMode):
             self.raw[id(result)] = (result, before)
             return result
         result = func(*args, **kwargs)
-        if first is not None and name in RESHAPING and id(first) in self.raw and tensors_in(result):
+        carried = first is not None and id(first) in self.raw and carries(name, first, args, kwargs)
+        if carried and first is not None and tensors_in(result):
             new_args, new_kwargs = with_first(self.raw[id(first)][1], args, kwargs)
             self.raw[id(result)] = (result, func(*new_args, **new_kwargs))
         return result

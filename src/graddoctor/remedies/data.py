@@ -89,7 +89,7 @@ def shuffled(seed_shift: int = 104_729) -> Remedy:
 
             def __iter__(self) -> Iterator[Any]:
                 order = torch.randperm(_samples(self.whole), generator=self.generator)
-                for part in order.split(self.size):
+                for part in torch.split(order, self.size):
                     yield _take(self.whole, part)
 
         return recipe.with_(batches=Shuffled)
@@ -111,7 +111,12 @@ def leaves(thing: Any, path: Path = ()) -> list[tuple[Path, torch.Tensor]]:
 def target_moments(recipe: Recipe) -> dict[Path, tuple[torch.Tensor, torch.Tensor]]:
     """Mean and standard deviation of the floating tensors of a batch that the network is never given."""
     given: set[int] = set()
-    model = wrap_forward(build_model(recipe), lambda f, a, k: (given.update(map(id, _tensors((a, k)))), f(*a, **k))[1])
+
+    def wrapper(forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        given.update(map(id, _tensors((args, kwargs))))
+        return forward(*args, **kwargs)
+
+    model = wrap_forward(build_model(recipe), wrapper)
     batches = BatchSource(recipe).first(_BATCHES)
     with kept_random_state(), torch.no_grad():
         loss_of(recipe, model, batches[0])

@@ -15,10 +15,17 @@ ACTIVATIONS = frozenset(
 """Functions that count as nonlinearities, without the underscore of their in-place form."""
 
 ELEMENTWISE = ACTIVATIONS - {"softmax", "log_softmax", "softmin", "prelu"}
+MIXERS = frozenset({"softmax", "softmin", "log_softmax"})
+MATRIX = 2
+"""A softmax over more axes than a matrix has weighs positions against each other: attention, and no nonlinearity."""
+
 LINEAR = frozenset(
     "linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d matmul mm bmm addmm "
     "__matmul__ __rmatmul__ einsum multi_head_attention_forward".split()
 )
+PRODUCTS = frozenset("matmul mm bmm addmm __matmul__ __rmatmul__ einsum".split())
+"""Products whose right-hand factor has its inputs in rows."""
+
 NORMALIZATIONS = frozenset(
     "batch_norm layer_norm group_norm instance_norm rms_norm local_response_norm normalize".split()
 )
@@ -26,13 +33,18 @@ RESHAPING = frozenset(
     "view reshape squeeze unsqueeze flatten unflatten permute transpose t contiguous __getitem__ expand "
     "view_as reshape_as movedim swapaxes".split()
 )
+SCALING = frozenset(
+    "mul add sub div rsub true_divide __mul__ __rmul__ __add__ __radd__ __sub__ __rsub__ __truediv__ to float".split()
+)
+"""Functions that only shift or scale when all but one of their arguments are constants."""
+
 ADDITIONS = frozenset("add add_ __add__ __radd__ __iadd__".split())
 
 
 def name_of(function: Callable[..., Any]) -> str:
     """Return the function's name without the underscore of its in-place form."""
     name: str = getattr(function, "__name__", "")
-    return name if name.startswith("__") else name.rstrip("_")
+    return name if name.startswith("__") else name.strip("_")
 
 
 def in_place(function: Callable[..., Any], kwargs: dict[str, Any], args: tuple[Any, ...] = ()) -> bool:
@@ -66,6 +78,14 @@ def tensors_in(thing: Any) -> list[torch.Tensor]:
     return []
 
 
+def carries(name: str, first: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a call hands its first tensor on, reshaped, shifted or scaled by constants."""
+    if name in RESHAPING:
+        return True
+    others = [t for t in tensors_in([args, kwargs]) if t is not first]
+    return name in SCALING and not any(t.requires_grad for t in others)
+
+
 def wrap_forward(model: nn.Module, wrapper: Callable[[Callable[..., Any], Any, Any], Any]) -> nn.Module:
     """Run ``wrapper(forward, args, kwargs)`` in place of this one object's forward."""
     original = model.forward
@@ -73,5 +93,5 @@ def wrap_forward(model: nn.Module, wrapper: Callable[[Callable[..., Any], Any, A
     def forward(*args: Any, **kwargs: Any) -> Any:
         return wrapper(original, args, kwargs)
 
-    model.forward = forward  # type: ignore[method-assign]
+    model.forward = forward
     return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from graddoctor.recipe import Recipe
 from graddoctor.remedies.functions import name_of
-from graddoctor.remedies.remedy import Remedy
 from graddoctor.remedies.optimizer import every_parameter
+from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause
 from graddoctor.train import takes
 
@@ -55,6 +57,36 @@ def attached() -> Remedy:
         return recipe.with_(loss=whole)
 
     return Remedy("nothing detached", (Cause.GRAPH,), change)
+
+
+class _HooklessMode(TorchFunctionMode):
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if name_of(func) == "register_hook":
+            return RemovableHandle(OrderedDict())
+        return func(*args, **(kwargs or {}))
+
+
+def unhooked() -> Remedy:
+    """Train without hooks on the gradients of parameters and of tensors: what they clip, scale or drop is kept."""
+
+    def change(recipe: Recipe) -> Recipe:
+        build, loss = recipe.model, recipe.loss
+
+        def model(seed: int = recipe.seed) -> nn.Module:
+            net = build(seed=seed) if takes(build, "seed") else build()
+            for parameter in net.parameters():
+                parameter._backward_hooks = None  # noqa: SLF001 - the only way to take off what one has no handle of
+            return net
+
+        def free(net: nn.Module, batch: Any) -> torch.Tensor:
+            with _HooklessMode():
+                return loss(net, batch)
+
+        return recipe.with_(model=model, loss=free)
+
+    return Remedy("gradient hooks taken off", (Cause.CLIPPING,), change)
 
 
 def unfrozen() -> Remedy:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from graddoctor.errors import GraddoctorError
 from graddoctor.recipe import Recipe
@@ -16,8 +17,9 @@ from graddoctor.terms import Cause
 from graddoctor.theory.criticality import CriticalInit, gain
 from graddoctor.train import BatchSource, takes
 
-_SOUND_SCALE = (0.05, 20.0)  # products outside are pulled back: something unseen multiplies the weights
+_SOUND_SCALE = (0.05, 20.0)  # a gain outside, as a share of the one asked for: something unseen multiplies the weights
 _SEED_SHIFT = 7919
+_LARGE = 1 << 20  # entries from which on orthogonal and Gaussian draws hardly differ, and only one is cheap
 
 
 def target_of(role: WeightRole | None, fallback: str = "") -> tuple[float, float]:
@@ -59,8 +61,8 @@ def reinitialised(only: Collection[str] | None = None) -> Remedy:
     """Start again at criticality: the right gain for the activation that follows each weight, biases at zero.
 
     Weights that end a residual branch are scaled by 1/√branches, embeddings by 1/√width; normalizations start at one.
-    Products that are still out of scale by a factor of twenty on real data are pulled to it, which catches factors that
-    no weight shows. ``only`` limits it to some modules.
+    Gains that are still off by a factor of twenty on real data are corrected, which catches factors that no weight
+    shows. ``only`` limits it to some modules.
 
     Source: He et al. 2015; Schoenholz et al. 2017; for residual branches Zhang et al. 2019 and Radford et al. 2019.
     """
@@ -83,67 +85,80 @@ def _start_again(recipe: Recipe, net: nn.Module, seed: int, only: Collection[str
     batch = BatchSource(recipe).first(1)[0]
     net.to(recipe.device).train()
     seen = survey(recipe, net, batch)
-    generator = torch.Generator().manual_seed(seed + _SEED_SHIFT)
-    usual = max(seen.hidden, key=seen.hidden.count) if seen.hidden else ""
-    for prefix, module in net.named_modules():
-        if only is not None and not any(prefix == name or prefix.startswith(name + ".") for name in only):
-            continue
-        for short, parameter in module.named_parameters(recurse=False):
-            name = f"{prefix}.{short}" if prefix else short
-            _restart(module, short, parameter, seen, seen.weights.get(name), usual, generator)
+    start = _Start(seen, torch.Generator().manual_seed(seed + _SEED_SHIFT))
+    with torch.no_grad():
+        for prefix, module in net.named_modules():
+            wanted = only is None or any(prefix == name or prefix.startswith(name + ".") for name in only)
+            if wanted and ".parametrizations." not in f".{prefix}.":
+                start.module(prefix, module)
     if not seen.normalizations:
         _pull_to_scale(recipe, net, batch, seen)
     return net
 
 
-def _restart(
-    module: nn.Module,
-    short: str,
-    parameter: nn.Parameter,
-    seen: Survey,
-    role: WeightRole | None,
-    usual: str,
-    generator: torch.Generator,
-) -> None:
-    with torch.no_grad():
-        if isinstance(module, nn.Embedding):
-            _normal(parameter, 1 / math.sqrt(parameter.shape[-1]), generator)
-        elif role is not None or (parameter.ndim > 1 and short.startswith("weight")):
-            weight_std, _ = target_of(role, usual)
-            fan_in = role.fan_in if role else math.prod(parameter.shape[1:])
-            std = weight_std / math.sqrt(max(fan_in, 1))
-            if role is not None and role.branch_end:
-                std /= math.sqrt(max(seen.branches, 1))
-            _orthogonal(parameter, std, generator)
-        elif parameter.ndim == 1 and "bias" in short:
-            parameter.zero_()
-        elif parameter.ndim == 1 and short == "weight" and hasattr(module, "eps"):
-            parameter.fill_(1.0)
-        if short == "weight" and isinstance(module, nn.modules.batchnorm._NormBase):  # noqa: SLF001 - its public face
+class _Start:
+    """Draws the parameters of one module after another."""
+
+    def __init__(self, seen: Survey, generator: torch.Generator) -> None:
+        self.seen, self.generator = seen, generator
+        self.usual = max(seen.hidden, key=seen.hidden.count) if seen.hidden else ""
+
+    def module(self, prefix: str, module: nn.Module) -> None:
+        """Start a module's own parameters again."""
+        if parametrize.is_parametrized(module, "weight"):
+            self._parametrised(module)
+        for short, parameter in module.named_parameters(recurse=False):
+            role = self.seen.weights.get(f"{prefix}.{short}" if prefix else short)
+            if isinstance(module, nn.Embedding):
+                self._normal(parameter, 1 / math.sqrt(parameter.shape[-1]))
+            elif role is not None or (parameter.ndim > 1 and short.startswith("weight")):
+                self._weight(parameter, role)
+            elif parameter.ndim == 1 and "bias" in short:
+                parameter.zero_()
+            elif parameter.ndim == 1 and short == "weight" and hasattr(module, "eps"):
+                parameter.fill_(1.0)
+        if isinstance(module, nn.modules.batchnorm._NormBase):  # noqa: SLF001 - the base of all that keep statistics
             module.reset_running_stats()
 
+    def _weight(self, weight: torch.Tensor, role: WeightRole | None) -> None:
+        fan_in = role.fan_in if role else math.prod(weight.shape[1:])
+        std = target_of(role, self.usual)[0] / math.sqrt(max(fan_in, 1))
+        if role is not None and role.branch_end:
+            std /= math.sqrt(max(self.seen.branches, 1))
+        if weight.numel() > _LARGE:
+            self._normal(weight, std)
+        else:
+            self._orthogonal(weight, std)
 
-def _normal(parameter: torch.Tensor, std: float, generator: torch.Generator) -> None:
-    values = torch.randn(parameter.shape, generator=generator) * std
-    parameter.copy_(values.to(parameter.dtype))
+    def _parametrised(self, module: nn.Module) -> None:
+        """Start a weight again that is computed from others (weight norm and the like), through its right inverse."""
+        weight = module.weight
+        assert isinstance(weight, torch.Tensor)  # noqa: S101 - it is parametrised
+        fresh = weight.detach().clone()
+        self._weight(fresh, None)
+        module.weight = fresh
 
+    def _normal(self, parameter: torch.Tensor, std: float) -> None:
+        values = torch.randn(parameter.shape, generator=self.generator) * std
+        parameter.copy_(values.to(parameter.dtype))
 
-def _orthogonal(parameter: torch.Tensor, std: float, generator: torch.Generator) -> None:
-    """Orthogonal rows where shapes allow, with the standard deviation asked for (Saxe et al. 2014)."""
-    values = torch.empty(parameter.shape)
-    nn.init.orthogonal_(values, generator=generator)
-    values *= std / max(float(values.square().mean().sqrt()), 1e-12)
-    parameter.copy_(values.to(parameter.dtype))
+    def _orthogonal(self, parameter: torch.Tensor, std: float) -> None:
+        """Orthogonal rows where shapes allow, with the standard deviation asked for (Saxe et al. 2014)."""
+        values = torch.empty(parameter.shape)
+        nn.init.orthogonal_(values, generator=self.generator)
+        values *= std / max(float(values.square().mean().sqrt()), 1e-12)
+        parameter.copy_(values.to(parameter.dtype))
 
 
 def _pull_to_scale(recipe: Recipe, net: nn.Module, batch: object, seen: Survey) -> None:
-    """Divide a weight by its product's root mean square where that is far from one (Mishkin and Matas 2016)."""
+    """Divide a weight by its measured gain where that is far from the one asked for (Mishkin and Matas 2016)."""
     low, high = _SOUND_SCALE
     parameters = dict(net.named_parameters())
     for _ in range(len(seen.weights)):
         now = survey(recipe, net, batch)
-        off = next((r for r in now.weights.values() if not low < r.rms < high and 0 < r.rms < math.inf), None)
-        if off is None or off.name not in parameters:
+        gains = {role.name: role.gain / target_of(role)[0] for role in now.weights.values()}
+        off = next((name for name, value in gains.items() if not low < value < high and 0 < value < math.inf), None)
+        if off is None or off not in parameters:
             return
         with torch.no_grad():
-            parameters[off.name] /= off.rms
+            parameters[off].div_(gains[off])

@@ -17,12 +17,24 @@ ORDINARY_EPSILON = 1e-8
 
 
 def learning_rate(factor: float) -> Remedy:
-    """Multiply the rate of every parameter group, after the scheduler: schedules that overwrite rates stay as they are."""
+    """Multiply the rate of every parameter group, after the scheduler, which may overwrite rates as it likes."""
 
     def treat(optimizer: torch.optim.Optimizer, _: nn.Module) -> None:
         _ScaledRate(factor).attach(optimizer)
 
-    return Remedy(f"learning rate x {factor:g}", (Cause.LEARNING_RATE,), _on_optimizer(treat), "Smith 2015")
+    name = f"learning rate x {factor:g}"
+    return Remedy(name, (Cause.LEARNING_RATE,), _on_optimizer(treat), "Smith 2015", rate=factor)
+
+
+def one_rate(spread: float) -> Remedy:
+    """Give every parameter group the largest rate of them all; ``spread`` is how far they are apart, as a factor."""
+
+    def treat(optimizer: torch.optim.Optimizer, _: nn.Module) -> None:
+        highest = max(group["lr"] for group in optimizer.param_groups)
+        for group in optimizer.param_groups:
+            group["lr"] = highest
+
+    return Remedy("the same rate for every group", (Cause.LEARNING_RATE,), _on_optimizer(treat), rate=spread)
 
 
 def ordinary_momentum() -> Remedy:
@@ -106,7 +118,7 @@ def _on_optimizer(treat: Callable[[torch.optim.Optimizer, nn.Module], None]) -> 
 
 
 class _ScaledRate:
-    """Scales the rates for the time of a step and puts them back; an optimizer that calls ``super().step`` is one step."""
+    """Scales the rates for the time of a step, also of one that calls ``super().step``, and puts them back."""
 
     def __init__(self, factor: float) -> None:
         self.factor = factor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -17,14 +18,19 @@ from graddoctor.train import takes
 LOW = frozenset({torch.float16, torch.bfloat16})
 
 
-class Float32Mode(TorchDispatchMode):
-    """Casts to float16 and bfloat16 become casts to float32, below autograd: in custom functions and in backward too."""
+class Float32Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Casts to 16 bits become casts to float32, below autograd: in custom functions and in backward too."""
 
     def __torch_dispatch__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         del types
         return func(*map(_wide, args), **{k: _wide(v) for k, v in (kwargs or {}).items()})
+
+
+def _float32_mode() -> AbstractContextManager[Any]:
+    mode: AbstractContextManager[Any] = Float32Mode()  # type: ignore[no-untyped-call]
+    return mode
 
 
 def _wide(value: Any) -> Any:
@@ -38,7 +44,7 @@ def float32() -> Remedy:
         build, loss = recipe.model, recipe.loss
 
         def model(seed: int = recipe.seed) -> nn.Module:
-            with Float32Mode():
+            with _float32_mode():
                 net = build(seed=seed) if takes(build, "seed") else build()
             return net.float()
 
@@ -48,7 +54,7 @@ def float32() -> Remedy:
 
         return recipe.with_(model=model, loss=widened, precision=None)
 
-    return Remedy("float32 throughout", (Cause.PRECISION,), change, "Micikevicius et al. 2018", around=Float32Mode)
+    return Remedy("float32 throughout", (Cause.PRECISION,), change, "Micikevicius et al. 2018", around=_float32_mode)
 
 
 def _widen(thing: Any) -> Any:

@@ -28,6 +28,8 @@ class Remedy:
         pass; a remedy that is prescribed lives in the recipe alone.
     modules
         The modules it changes, where it does not change the whole.
+    rate
+        Factor by which it changes the learning rate (1: it does not).
     """
 
     name: str
@@ -36,6 +38,7 @@ class Remedy:
     source: str = ""
     around: Callable[[], AbstractContextManager[Any]] = field(default=nullcontext, repr=False)
     modules: tuple[str, ...] = ()
+    rate: float = 1.0
 
     def __call__(self, recipe: Recipe) -> Recipe:
         """Treat a recipe."""
@@ -50,4 +53,5 @@ class Remedy:
             source="; ".join(filter(None, (self.source, other.source))),
             around=self.around if other.around is nullcontext else other.around,
             modules=tuple(dict.fromkeys((*self.modules, *other.modules))),
+            rate=self.rate * other.rate,
         )

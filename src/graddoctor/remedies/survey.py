@@ -17,8 +17,11 @@ from graddoctor.remedies.functions import (
     ACTIVATIONS,
     ADDITIONS,
     LINEAR,
+    MATRIX,
+    MIXERS,
     NORMALIZATIONS,
-    RESHAPING,
+    PRODUCTS,
+    carries,
     first_tensor,
     in_place,
     name_of,
@@ -34,8 +37,9 @@ class WeightRole:
     """The part that one weight plays in the forward pass.
 
     ``follower`` is the nonlinearity that its product runs into, ``"normalization"``, or ``""`` where there is none;
-    ``branch_end`` says that the product is added to a stream without a nonlinearity in between. ``rms`` is the root mean
-    square of its product, ``fan_in`` the number of inputs of one of its units.
+    ``branch_end`` says that the product is added to a stream without a nonlinearity in between. ``rms``,
+    ``input_rms`` and ``follower_rms`` are the root mean squares of its product, of what it is multiplied with, and of
+    what meets the nonlinearity; ``fan_in`` is the number of inputs of one of its units.
     """
 
     name: str
@@ -43,8 +47,16 @@ class WeightRole:
     fan_in: int
     std: float
     rms: float
+    input_rms: float
     follower: str = ""
+    follower_rms: float = math.nan
     branch_end: bool = False
+
+    @property
+    def gain(self) -> float:
+        """Factor by which what is multiplied with the weight has grown when it meets its nonlinearity, if it does."""
+        size = self.rms if math.isnan(self.follower_rms) else self.follower_rms
+        return size / self.input_rms if self.input_rms > 0 else math.nan
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,7 @@ class Survey:
     output: OutputActivation | None
     branches: int
     normalizations: int
+    hooks: int = 0
 
     @property
     def hidden(self) -> tuple[str, ...]:
@@ -75,9 +88,28 @@ class Survey:
         return tuple(kind for k, kind in enumerate(self.activations) if k != skip)
 
 
+@dataclass(frozen=True)
+class _Call:
+    """One call of a torch function, and the tensor that it gave."""
+
+    func: Callable[..., Any]
+    name: str
+    args: tuple[Any, ...]
+    kwargs: Any
+    out: torch.Tensor
+
+    def on(self, tensor: torch.Tensor, *, copied: bool = False) -> torch.Tensor:
+        """Make the same call on another tensor."""
+        kwargs = {k: v for k, v in self.kwargs.items() if k != "inplace"}
+        args, kwargs = with_first(tensor.clone() if copied else tensor, self.args, kwargs)
+        result: torch.Tensor = self.func(*args, **kwargs)
+        return result
+
+
 class _Reader(TorchFunctionMode):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
+        self.hooks = sum(len(p._backward_hooks or ()) for p in model.parameters())  # noqa: SLF001 - no public way to ask
         self.names = {id(p): name for name, p in model.named_parameters()}
         self.sources: dict[int, tuple[str, bool]] = {}  # views of a parameter: its name, and whether it is transposed
         self.open: dict[int, tuple[str, ...]] = {}  # weights whose product has met no nonlinearity yet
@@ -94,6 +126,7 @@ class _Reader(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = name_of(func)
+        self.hooks += name == "register_hook"
         first = first_tensor(args, kwargs)
         before = first.clone() if name in ACTIVATIONS and first is not None and in_place(func, kwargs, args) else first
         result = func(*args, **kwargs)
@@ -101,90 +134,68 @@ class _Reader(TorchFunctionMode):
         if out is None or not out.is_floating_point():
             return result
         self.kept.append((result, args, kwargs))
+        call = _Call(func, name, args, kwargs, out)
         if first is not None and name in {"t", "transpose", "permute", "mT", "T"}:
             self._view(first, out)
         if name in LINEAR:
-            self._linear(name, out, args, kwargs)
+            self._linear(call)
         elif name in ACTIVATIONS and before is not None:
-            self._activation(func, name, before, out, args, kwargs)
+            self._activation(call, before)
         else:
-            self._pass_on(func, name, first, out, args, kwargs)
+            self._pass_on(call, first)
         return result
 
     def _view(self, first: torch.Tensor, out: torch.Tensor) -> None:
         if id(first) in self.names:
             self.sources[id(out)] = (self.names[id(first)], True)
 
-    def _linear(self, name: str, out: torch.Tensor, args: tuple[Any, ...], kwargs: Any) -> None:
+    def _linear(self, call: _Call) -> None:
         used = []
-        for tensor in tensors_in([args, kwargs]):
+        tensors = tensors_in([call.args, call.kwargs])
+        given = next((t for t in tensors if id(t) not in self.names and id(t) not in self.sources), None)
+        for tensor in tensors:
             weight, transposed = self.sources.get(id(tensor), (self.names.get(id(tensor), ""), False))
             if weight and tensor.ndim > 1:
-                product = name in {"matmul", "mm", "bmm", "addmm", "__matmul__", "__rmatmul__", "einsum"}
-                fan_in = tensor.shape[-2] if product or transposed else math.prod(tensor.shape[1:])
-                self._meet(weight, tensor, int(fan_in), out)
+                columns = transposed or call.name in PRODUCTS
+                fan_in = int(tensor.shape[-2] if columns else math.prod(tensor.shape[1:]))
+                if weight not in self.weights:
+                    std = float(tensor.detach().float().std()) if tensor.numel() > 1 else 0.0
+                    role = WeightRole(weight, tuple(tensor.shape), fan_in, std, _rms(call.out), _rms(given))
+                    self.weights[weight] = role
                 used.append(weight)
-        self.open[id(out)] = tuple(used)
+        self.open[id(call.out)] = tuple(used)
 
-    def _meet(self, weight: str, tensor: torch.Tensor, fan_in: int, out: torch.Tensor) -> None:
-        if weight not in self.weights:
-            with torch.no_grad():
-                std = float(tensor.float().std()) if tensor.numel() > 1 else 0.0
-                rms = float(out.float().square().mean().sqrt())
-            self.weights[weight] = WeightRole(weight, tuple(tensor.shape), fan_in, std, rms)
+    def _activation(self, call: _Call, before: torch.Tensor) -> None:
+        given = call.args[0] if call.args else call.kwargs.get("input")
+        for weight in self.open.get(id(given), ()):
+            role = self.weights[weight]
+            if not role.follower:
+                role.follower, role.follower_rms = call.name, _rms(before)
+        self.open[id(call.out)] = ()
+        self.made[id(call.out)] = (call.name, len(self.activations))
+        mixes = call.name in MIXERS and call.out.ndim > MATRIX
+        self.activations.append("attention" if mixes else call.name)
+        self.raw[id(call.out)] = (before, lambda raw: call.on(raw, copied=True), lambda raw: raw)
 
-    def _activation(
-        self,
-        func: Callable[..., Any],
-        name: str,
-        before: torch.Tensor,
-        out: torch.Tensor,
-        args: tuple[Any, ...],
-        kwargs: Any,
-    ) -> None:
-        for weight in self.open.get(id(args[0] if args else kwargs.get("input")), ()):
-            self.weights[weight].follower = self.weights[weight].follower or name
-        self.open[id(out)] = ()
-        self.made[id(out)] = (name, len(self.activations))
-        self.activations.append(name)
-
-        def apply(raw: torch.Tensor) -> torch.Tensor:
-            new_args, new_kwargs = with_first(raw, args, {k: v for k, v in kwargs.items() if k != "inplace"})
-            return func(*new_args, **new_kwargs) if not in_place(func, {}, args) else func(raw.clone(), *args[1:])
-
-        self.raw[id(out)] = (before, apply, lambda raw: raw)
-
-    def _pass_on(
-        self,
-        func: Callable[..., Any],
-        name: str,
-        first: torch.Tensor | None,
-        out: torch.Tensor,
-        args: tuple[Any, ...],
-        kwargs: Any,
-    ) -> None:
-        tensors = tensors_in([args, kwargs])
+    def _pass_on(self, call: _Call, first: torch.Tensor | None) -> None:
+        out = call.out
+        tensors = tensors_in([call.args, call.kwargs])
         opened = [self.open[id(t)] for t in tensors if self.open.get(id(t))]
         tags = tuple(dict.fromkeys(tag for part in opened for tag in part))
-        if name in NORMALIZATIONS:
+        if call.name in NORMALIZATIONS:
             self.normalizations += 1
             for weight in tags:
                 self.weights[weight].follower = self.weights[weight].follower or "normalization"
             tags = ()
         streams = [t for t in tensors if t.shape == out.shape and t.requires_grad and id(t) not in self.names]
-        if name in ADDITIONS and len(streams) > 1:
+        if call.name in ADDITIONS and len(streams) > 1:
             self._addition(streams)
             tags = ()
         self.open[id(out)] = tags
-        if name in RESHAPING and first is not None and id(first) in self.raw:
+        if first is not None and id(first) in self.raw and carries(call.name, first, call.args, call.kwargs):
             before, apply, raw = self.raw[id(first)]
             self.made[id(out)] = self.made[id(first)]
-
-            def again(value: torch.Tensor) -> Any:
-                new_args, new_kwargs = with_first(value, args, kwargs)
-                return func(*new_args, **new_kwargs)
-
-            self.raw[id(out)] = (before, lambda v: again(apply(v)), lambda v: again(raw(v)))
+            self.raw[id(out)] = (before, lambda v: call.on(apply(v)), lambda v: call.on(raw(v)))
 
     def _addition(self, streams: list[torch.Tensor]) -> None:
         ends = [self.open.get(id(t), ()) for t in streams]
@@ -200,7 +211,15 @@ class _Reader(TorchFunctionMode):
             before, apply, raw = self.raw[id(output)]
             kind, index = self.made[id(output)]
             activation = OutputActivation(kind, apply, raw, tuple(before.shape), index)
-        return Survey(dict(self.weights), tuple(self.activations), activation, self.branches, self.normalizations)
+        return Survey(
+            dict(self.weights), tuple(self.activations), activation, self.branches, self.normalizations, self.hooks
+        )
+
+
+def _rms(tensor: torch.Tensor | None) -> float:
+    if tensor is None or not tensor.is_floating_point():
+        return math.nan
+    return float(tensor.detach().float().square().mean().sqrt())
 
 
 def survey(recipe: Recipe, model: nn.Module, batch: Any = None) -> Survey:
