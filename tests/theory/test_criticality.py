@@ -129,14 +129,9 @@ def test_answers_are_kept():
 
 def test_answers_are_quick():
     for name in ("gelu", "tanh", "sigmoid", "softplus"):
-        best = min(_seconds(lambda name=name: gain(f"{name} ")) for _ in range(1))
-        assert best < 0.5  # 10 ms where nothing else runs
-
-
-def _seconds(call):
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+        start = time.perf_counter()
+        gain(f"{name} ")  # a spelling that no other test has asked for
+        assert time.perf_counter() - start < 0.5  # 10 ms where nothing else runs
 
 
 def test_a_flat_function_has_no_scale():
