@@ -166,6 +166,22 @@ def test_shares_are_projections():
     )
 
 
+def test_a_branch_is_a_budget_of_its_own():
+    torch.manual_seed(4)
+    for row in probe(ResNet(pre=True), classify, [images()]).budget.rows[:3]:
+        branch = row.parts[1]
+        assert [part.kind for part in branch.inside] == ["normalization", "activation", "weight"] * 2
+        assert sum(part.decades for part in branch.inside) == pytest.approx(branch.decades, abs=1e-9)
+
+
+def test_attention_shows_inside_its_branch():
+    row = look("gpt").budget.rows[1]
+    branch = row.parts[1]
+    named = [part.name for part in branch.inside if part.kind in {"weight", "normalization"}]
+    assert named == ["blocks.0.ln1", "blocks.0.attn.qkv", "blocks.0.attn.proj"]
+    assert sum(part.decades for part in branch.inside) == pytest.approx(branch.decades, abs=1e-9)
+
+
 def test_shares_with_many_uses_of_one_tensor():
     class Block(nn.Module):
         def __init__(self):
@@ -184,7 +200,7 @@ def test_shares_with_many_uses_of_one_tensor():
 
 
 def test_edges_carry_only_their_own_part():
-    """The cut below the bottleneck of a U-Net: each use of a tensor counts alone, against clones that keep gradients."""
+    """The cut below the bottleneck of a U-Net: each use of a tensor counts alone; against clones."""
     torch.manual_seed(6)
     model, loss, batch = NETWORKS["unet"]()
     row = next(row for row in probe(model, loss, [batch]).budget.rows if row.name == "middle")
@@ -309,6 +325,59 @@ def test_spread_is_that_between_samples():
         h = model[: place + 1](batch[0]).detach().double()
         levels.append(math.log10(float((h - h.mean(0)).norm() / h.numel() ** 0.5)))
     assert list(signal.levels) == pytest.approx(levels, abs=1e-6)
+
+
+def test_a_gradient_penalty_is_no_part_of_the_network():
+    def loss(model, batch):
+        x = batch[0].clone().requires_grad_()
+        out = model(x)
+        (slope,) = torch.autograd.grad(out.sum(), x, create_graph=True)
+        return functional.cross_entropy(out, batch[1]) + slope.square().mean()
+
+    torch.manual_seed(0)
+    budget = probe(mlp(), loss, [vectors()]).budget
+    add_up(budget)
+    assert [row.name for row in budget.rows] == ["0", "2", "4", "6", "8"]
+
+
+def test_a_loss_with_weights_of_its_own_is_no_part_of_the_network():
+    judge = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 4))
+    torch.manual_seed(0)
+    budget = probe(mlp(), lambda m, b: judge(m(b[0])).square().mean(), [vectors()]).budget
+    assert [row.name for row in budget.rows] == ["0", "2", "4", "6", "8"]
+
+
+def test_one_layer_has_nothing_to_book():
+    look = probe(nn.Linear(16, 4), classify, [vectors()])
+    assert (look.budget.rows, look.budget.total, look.budget.cut) == ((), 0, None)
+    assert look.trouble == ()
+
+
+def test_a_gate_is_a_joint_row():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.gate, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 8), nn.Linear(8, 4)
+
+        def forward(self, x):
+            x = torch.relu(self.conv(x))
+            return self.head((x * torch.sigmoid(self.gate(x.mean((2, 3))))[:, :, None, None]).mean((2, 3)))
+
+    torch.manual_seed(0)
+    rows = probe(Gated(), classify, [images()]).budget.rows
+    assert [(row.name, row.kind) for row in rows] == [("conv", "layer"), ("gate", "joint"), ("head", "layer")]
+    assert sum(part.share for part in rows[1].parts[:2]) == pytest.approx(1)
+
+
+def test_activities_that_the_loss_punishes_are_a_cut_of_edges():
+    def loss(model, batch):
+        h = model[:4](batch[0])
+        return functional.cross_entropy(model[4:](h), batch[1]) + 0.1 * h.square().mean()
+
+    torch.manual_seed(0)
+    budget = probe(mlp(), loss, [vectors()]).budget
+    add_up(budget)
+    assert [row.kind for row in budget.rows] == ["layer", "layer", "joint", "joint", "joint"]
 
 
 @settings(max_examples=10, deadline=None)

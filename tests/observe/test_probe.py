@@ -130,6 +130,14 @@ def test_hooks_of_the_user_stay():
     assert calls == [1, 1]
 
 
+def test_compiled_models_are_looked_at_as_they_were_written():
+    model = mlp(3)
+    plain = probe(model, classify, [batch := vectors()])
+    compiled = probe(torch.compile(model, backend="eager"), classify, [batch])
+    assert [row.decades for row in compiled.budget.rows] == [row.decades for row in plain.budget.rows]
+    assert compiled.budget.rows[0].name == "_orig_mod.0"
+
+
 def test_works_without_gradient_around_it():
     with torch.no_grad():
         assert probe(mlp(), classify, [vectors()]).budget is not None

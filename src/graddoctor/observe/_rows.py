@@ -229,7 +229,26 @@ def within(module: str, outer: str) -> bool:
     return not outer or module == outer or module.startswith(outer + ".")
 
 
-def title(group: Group, owner: Callable[[Node], str]) -> str:
+def titles(groups: Sequence[Group], owner: Callable[[Node], str]) -> list[str]:
+    """Name all rows, each once: what encloses another row's module gets its weights added, repeated uses a number."""
+    names = [_title(group, owner) for group in groups]
+    for i, group in enumerate(groups):
+        if any(other.startswith(names[i] + ".") for other in names):
+            ends = list(dict.fromkeys(_inner(owner(node), names[i]) for node in group.nodes if node.weighs))
+            names[i] += "." + "…".join(dict.fromkeys((ends[0], ends[-1]))) if ends and all(ends) else ""
+    counts: dict[str, int] = {}
+    for i, name in enumerate(names):
+        counts[name] = counts.get(name, 0) + 1
+        names[i] = name if counts[name] == 1 else f"{name} ({counts[name]})"
+    return names
+
+
+def _inner(module: str, outer: str) -> str:
+    """First step from an enclosing module to one in it."""
+    return module[len(outer) + 1 :].split(".", 1)[0] if module.startswith(outer + ".") else ""
+
+
+def _title(group: Group, owner: Callable[[Node], str]) -> str:
     """Name a row by the modules of its weights (a residual row: of its branches)."""
     nodes: Sequence[Node] = group.nodes
     branches = [node for path in group.paths if path.kind != "skip" for node in path.nodes]

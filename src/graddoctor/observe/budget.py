@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from graddoctor.observe import _rows
 from graddoctor.observe._flow import Flow
-from graddoctor.observe._rows import Cut, Group
+from graddoctor.observe._rows import Cut, Group, Path
+from graddoctor.observe.dominators import backbone
 from graddoctor.observe.graph import Edge, Node
 from graddoctor.observe.ledger import Reading, Signal, signal
 
@@ -119,7 +120,9 @@ def settle(
     read
         Spread between samples and root mean square of what a node made.
     """
-    titles = _unique([_rows.title(group, owner) for group in groups])
+    if not groups:
+        return Budget((), 0.0, None, Signal(reason="the network is one layer"))
+    titles = _rows.titles(groups, owner)
     norms = [_norm(group.early, flow) for group in groups] + [_norm(group.late, flow) for group in groups[-1:]]
     broken = max((i for i, norm in enumerate(norms) if not _sound(norm)), default=-1)
     rows = []
@@ -130,7 +133,7 @@ def settle(
             row = replace(row, decades=decades, parts=_parts(group, decades, flow, owner))
         rows.append(row)
     total = math.fsum(row.decades for row in rows)
-    cut = titles[min(broken, len(titles) - 1)] if broken >= 0 and titles else None
+    cut = titles[min(broken, len(titles) - 1)] if broken >= 0 else None
     cuts = [group.early.nodes for group in groups] + [group.late.nodes for group in groups[-1:]]
     return Budget(tuple(rows), total, cut, signal(titles, cuts, read))
 
@@ -185,8 +188,25 @@ def _path_parts(group: Group, flow: Flow, owner: Callable[[Node], str]) -> list[
         modules = tuple(dict.fromkeys(name for name in names if name))
         gain = _gain(flow.over(path.edges), flow.at(core.late))
         name = "skip" if path.kind == "skip" else _rows.label(path.nodes, owner) or path.kind
-        parts.append(Part(name, path.kind, modules, gain, dot / sum(dots)))
+        inside = _interior(path, core.late, flow, owner)
+        parts.append(Part(name, path.kind, modules, gain, dot / sum(dots), inside))
     return parts
+
+
+def _interior(path: Path, late: Node, flow: Flow, owner: Callable[[Node], str]) -> tuple[Part, ...]:
+    """What the operations along a path do, from its last one to the early end, early first."""
+    nodes = set(path.nodes)
+    parts = []
+    below, before = flow.over(path.edges), None
+    for node in backbone(nodes, late, path.edges):
+        gain = _gain(below, flow.at(node))
+        alone = all(edge.source is before or edge.source not in nodes for edge in node.flow)
+        kind = _rows.sort_of(node) if alone else "other"
+        module = owner(node) if node.weighs else node.module
+        if kind != "other" or not abs(gain) < _NOTHING:
+            parts.append(Part(module or node.kind, kind, (module,) if module else (), gain))
+        below, before = flow.at(node), node
+    return tuple(parts)
 
 
 def _gain(leaving: float, arriving: float) -> float:
@@ -205,13 +225,3 @@ def _norm(cut: Cut, flow: Flow) -> float:
 
 def _numel(cut: Cut) -> int:
     return sum(node.numel for node in cut.nodes)
-
-
-def _unique(names: Collection[str]) -> list[str]:
-    """Tell apart rows of one name: repeated uses of a module."""
-    counts: dict[str, int] = {}
-    found = []
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
-        found.append(name if counts[name] == 1 else f"{name} ({counts[name]})")
-    return found

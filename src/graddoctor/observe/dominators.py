@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -78,12 +78,16 @@ def chain(graph: Graph, end: int | None) -> Chain | None:
 def _inside(graph: Graph, end: int | None) -> dict[Node, None]:
     """Nodes of the network itself, in forward order: on the data path, not of the loss."""
     nodes = [node for node in graph.nodes if node.data and node.trainable]
+    called = {name for node in nodes if end is not None and node.number < end for name in node.parameters}
     weighed: set[Node] = set()  # a weight is here or on the way to the loss
     for node in reversed(nodes):
-        if node.weighs or any(edge.user in weighed for edge in node.users):
+        # after the model has returned only weights of its own that it has not used yet count: a gradient penalty uses
+        # them once more, a perceptual loss brings its own
+        own = end is None or node.number < end or not called.issuperset(node.parameters)
+        if (node.weighs and own) or any(edge.user in weighed for edge in node.users):
             weighed.add(node)
     inside = {node for node in nodes if node in weighed or (end is not None and node.number < end)}
-    if end is None:
+    if end is None or any(node.number >= end for node in weighed):
         for node in nodes:  # inputs come before users
             follows = node.flow and all(edge.source in inside for edge in node.flow)
             if node not in inside and follows and _belongs(node):
@@ -111,6 +115,21 @@ def _immediate(
         net.add_edge("loss", graph.root)
     immediate: dict[Node | str, Node | str] = nx.immediate_dominators(net, "loss")
     return immediate
+
+
+def backbone(nodes: Collection[Node], late: Node, entering: Collection[Edge]) -> list[Node]:
+    """Operations of a path that all its gradient passes, early first; it leaves by the edges ``entering`` the early end."""
+    net = nx.DiGraph()
+    net.add_edges_from((node, edge.source) for node in nodes for edge in node.flow if edge.source in nodes)
+    net.add_edges_from(("late", edge.source) for edge in late.flow if edge.source in nodes)
+    net.add_edges_from((edge.user, "early") for edge in entering)
+    immediate = nx.immediate_dominators(net, "late") if "late" in net and "early" in net else {}
+    found: list[Node] = []
+    at = immediate.get("early")
+    while isinstance(at, Node):
+        found.append(at)
+        at = immediate.get(at)
+    return found
 
 
 def _regions(

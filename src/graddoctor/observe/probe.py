@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,7 +127,7 @@ def probe(
     """
     if not batches:
         raise RecipeError("a probe needs at least one batch, got none: pass the batches of a training step")
-    with undisturbed(model) as guard:
+    with undisturbed(model) as guard, _uncompiled():
         look = _Look(model, guard)
         for batch in batches:
             guard.protect(tensor for _, tensor in tensors_in(batch))
@@ -133,6 +135,17 @@ def probe(
         for batch in batches[1:]:
             look.again(loss, batch)
         return look.result(step)
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Run compiled modules and functions eagerly: compiled code shows neither modules nor operations."""
+    if "torch._dynamo" not in sys.modules:  # nothing can have been compiled
+        yield
+        return
+    with warnings.catch_warnings(), torch.compiler.set_stance("force_eager"):
+        warnings.filterwarnings("ignore", message=".*global hooks on modules.*")
+        yield
 
 
 class _Look:
@@ -191,10 +204,8 @@ class _Look:
         rows = groups(cut) if cut is not None else []
         self._flow = Flow(graph)
         gradients = backward(value, graph, self._flow, self._model, projected(rows))
-        if rows:
+        if cut is not None:
             self._budget = settle(rows, self._flow, self._owner, Spreads(run))
-        else:
-            self._trouble.append("between the loss and the first trainable operation lies nothing to book gradient on")
         return gradients
 
     def again(self, loss: Callable[[nn.Module, Any], Tensor], batch: Any) -> None:
