@@ -118,7 +118,7 @@ def _immediate(
 
 
 def backbone(nodes: Collection[Node], late: Node, entering: Collection[Edge]) -> list[Node]:
-    """Operations of a path that all its gradient passes, early first; it leaves by the edges ``entering`` the early end."""
+    """Operations of a path that all its gradient passes, early first; ``entering``: its edges into the early end."""
     net = nx.DiGraph()
     net.add_edges_from((node, edge.source) for node in nodes for edge in node.flow if edge.source in nodes)
     net.add_edges_from(("late", edge.source) for edge in late.flow if edge.source in nodes)
