@@ -209,8 +209,9 @@ class Collector:
             np.stack([self._scaled(update), _share(told & (moved == 0), told)], axis=-1),
             np.stack([self._scaled(weight), *weight[1:], alike], axis=-1),
         ]
+        table = np.concatenate(parts, axis=-1).reshape(rows, -1)
         self._clear()
-        return np.concatenate(parts, axis=-1).reshape(rows, -1)
+        return table
 
     def totals(self, table: Table) -> dict[str, Table]:
         """Norms of all parameters taken as one vector, step by step, from what `table` returned."""

@@ -8,6 +8,7 @@ pass: what is queued twice runs after it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,17 @@ def at_end_of_backward(function: Callable[[], None]) -> None:
     """Call ``function`` when the backward pass that is running is over, after all that others queued meanwhile."""
     queue = Variable._execution_engine.queue_callback  # noqa: SLF001  # see the docstring of this file
     queue(lambda: queue(function))
+
+
+def without_gradients(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function with gradients off: ``torch.no_grad`` takes 40 µs where caches are cold, as they are in hooks."""
+    if not torch.is_grad_enabled():
+        return function(*args)
+    torch._C._set_grad_enabled(False)  # noqa: SLF001  # see the docstring of this file
+    try:
+        return function(*args)
+    finally:
+        torch._C._set_grad_enabled(True)  # noqa: SLF001  # see the docstring of this file
 
 
 def is_transformed(tensor: Tensor) -> bool:

@@ -72,7 +72,7 @@ def latest(recording: Recording) -> Readings:
     """Read how things stood at the newest recorded steps.
 
     Counts and shares are those of samples, over up to 16 steps; norms of parameters' gradients are exact, those of
-    activations' gradients the newest exact one (each has its turn every eighth step), all others estimates.
+    activations' gradients the newest exact one (each has its turn every sixteenth step), all others estimates.
 
     Parameters
     ----------

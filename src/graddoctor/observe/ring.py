@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from graddoctor.observe._nonlinear import Nonlinearity
+from graddoctor.observe.modules import Arguments
+from graddoctor.observe.slab import Slab
 from graddoctor.observe.taps import Tap
 from graddoctor.recording import Stage, Track
 
@@ -42,6 +46,7 @@ class Silence:
     """For how many read steps each sampled unit of one tap has been silent."""
 
     def __init__(self, units: int) -> None:
+        self.units = units
         self._since = torch.zeros(units, dtype=torch.long)
         self.seen = 0
 
@@ -64,11 +69,29 @@ class Silence:
         return torch.stack(shares)
 
 
+@dataclass(frozen=True)
+class Use:
+    """What a tap was when a ring was made for it: a batch of another size changes the tap, not the ring."""
+
+    name: str
+    kind: str
+    nonlinearity: Nonlinearity | None
+    arguments: Arguments
+    plan: Slab
+    shape: tuple[int, ...]
+
+
+def _use(tap: Tap) -> Use:
+    if tap.plan is None:
+        raise ValueError(f"{tap.name}: nothing is sampled of shape {tap.shape}, so it belongs into no ring")
+    return Use(tap.name, tap.kind, tap.nonlinearity, tap.arguments, tap.plan, tap.shape)
+
+
 class Ring:
     """The slabs of all taps for the last steps: one flat row a step."""
 
     def __init__(self, taps: list[Tap], capacity: int) -> None:
-        self.taps = list(taps)
+        self._uses = [_use(tap) for tap in taps]
         self.tracks = [track for tap in taps for track in tracks_of(tap)]
         sizes = [sum(buffer.numel() for buffer in tap.buffers) for tap in taps]
         self._starts = np.cumsum([0, *sizes]).tolist()
@@ -91,7 +114,7 @@ class Ring:
 
     def holds(self, taps: list[Tap]) -> bool:
         """Whether all taps still write where this ring expects it (a new shape makes a tap write elsewhere)."""
-        return len(taps) == len(self.taps) and all(
+        return len(taps) == len(self._uses) and all(
             tap.output is home[0] for tap, home in zip(taps, self._homes, strict=True)
         )
 
@@ -103,16 +126,17 @@ class Ring:
     def table(self, rows: int, silences: dict[str, Silence]) -> NDArray[np.float64]:
         """Work out the statistics of the first ``rows`` rows: ``(rows, columns of all tracks)``."""
         kept = self._rows[:rows].cpu()
-        result = np.full((rows, len(self.taps), WIDTH), np.nan)
-        for members in _alike(self.taps):
+        result = np.full((rows, len(self._uses), WIDTH), np.nan)
+        for members in _alike(self._uses):
             slabs = [self._slabs(kept, index) for index in members]
-            taps = [self.taps[index] for index in members]
-            for place, index in enumerate(members):
-                assert taps[place].plan is not None  # noqa: S101  # a tap without a plan is in no ring
-                silences.setdefault(taps[place].name, Silence(taps[place].plan.size[2]))  # type: ignore[union-attr]
-                result[:, index, -1] = slabs[place][3][:, 0].numpy()
-            output, inputs, gradient = (torch.stack([slab[i] for slab in slabs]).double() for i in range(3))
-            result[:, members, :-1] = _statistics(taps, output, inputs, gradient, silences).permute(1, 0, 2).numpy()
+            uses = [self._uses[index] for index in members]
+            for use, slab, index in zip(uses, slabs, members, strict=True):
+                silence = silences.get(use.name)
+                if silence is None or silence.units != use.plan.size[2]:
+                    silences[use.name] = Silence(use.plan.size[2])
+                result[:, index, -1] = slab[3][:, 0].numpy()
+            output, inputs, gradient = (torch.stack([slab[i] for slab in slabs]) for i in range(3))
+            result[:, members, :-1] = _statistics(uses, output, inputs, gradient, silences).permute(1, 0, 2).numpy()
         return result.reshape(rows, -1)
 
     def _slabs(self, kept: Tensor, index: int) -> list[Tensor]:
@@ -123,32 +147,34 @@ class Ring:
         return parts
 
 
-def _alike(taps: list[Tap]) -> Iterable[list[int]]:
-    """Group taps that compute the same on slabs of the same size."""
+def _alike(uses: list[Use]) -> Iterable[list[int]]:
+    """Group uses that compute the same on slabs of the same size."""
     groups: dict[object, list[int]] = {}
-    for index, tap in enumerate(taps):
-        if tap.plan is not None:
-            groups.setdefault((tap.kind, tap.arguments, tap.plan.size), []).append(index)
+    for index, use in enumerate(uses):
+        groups.setdefault((use.kind, use.arguments, use.plan.size, use.shape[0]), []).append(index)
     return groups.values()
 
 
 def _statistics(
-    taps: list[Tap], output: Tensor, inputs: Tensor, gradient: Tensor, silences: dict[str, Silence]
+    uses: list[Use], output: Tensor, inputs: Tensor, gradient: Tensor, silences: dict[str, Silence]
 ) -> Tensor:
-    """Statistics of taps that are alike: ``(taps, steps, all but the exact norm)``; slabs are ``(taps, steps, n)``."""
-    plan = taps[0].plan
-    assert plan is not None  # noqa: S101  # a tap without a plan is in no ring
+    """Statistics of uses that are alike: ``(uses, steps, all but the exact norm)``; slabs are ``(uses, steps, n)``."""
+    plan = uses[0].plan
     read = ~output.isnan().all(-1)
-    scale = torch.tensor([float(np.prod(tap.shape)) / plan.count for tap in taps], dtype=torch.float64).sqrt()[:, None]
+    scale = torch.tensor([float(np.prod(use.shape)) / plan.count for use in uses], dtype=torch.float64).sqrt()[:, None]
     moments, clean = _moments(output)
     back, _ = _moments(gradient)
     size = (*output.shape[:2], *plan.size)
-    dead, saturated, slope = _slopes(taps, output.reshape(size), inputs, read, silences)
-    input_rms = inputs.square().mean(-1).sqrt() if inputs.numel() else torch.full_like(dead, torch.nan)
+    dead, saturated, slope = _slopes(uses, output.reshape(size), inputs, read, silences)
+    input_rms = (
+        torch.linalg.vector_norm(inputs, dim=-1, dtype=torch.float64) / inputs.shape[-1] ** 0.5
+        if inputs.numel()
+        else torch.full_like(dead, torch.nan)
+    )
     norm, *others = moments
-    apart = clean.reshape(size) - clean.reshape(size)[:, :, :1]
-    spread = apart.var(2, correction=0).mean((-1, -2)) * _unbiased(plan.size[0], taps[0].shape[0])
-    spread = torch.full_like(spread, torch.nan) if taps[0].shape[0] < 2 else spread.sqrt()  # noqa: PLR2004  # one sample
+    apart = clean.reshape(size) - clean.reshape(size)[:, :, :1]  # lest equal large numbers differ by rounding
+    spread = apart.var(2, correction=0).mean((-1, -2)).double() * _unbiased(plan.size[0], uses[0].shape[0])
+    spread = torch.full_like(spread, torch.nan) if uses[0].shape[0] < 2 else spread.sqrt()  # noqa: PLR2004  # one sample
     forward = torch.stack([norm * scale, *others, spread, dead, saturated, slope, input_rms], dim=-1)
     forward[~read] = torch.nan
     backward = torch.stack([back[0] * scale, back[1], back[4], back[5]], dim=-1)
@@ -163,21 +189,23 @@ def _unbiased(sampled: int, whole: int) -> float:
 
 def _moments(values: Tensor) -> tuple[list[Tensor], Tensor]:
     """Norm, count, sum, absmax, zeros, nonfinite along the last axis, and the values with what is not finite zeroed."""
-    finite = values.isfinite()
-    clean = torch.where(finite, values, 0.0)
-    magnitude = clean.abs()
+    clean, bad = values, torch.zeros(values.shape[:-1], dtype=torch.float64)
+    if not bool(values.sum().isfinite()):  # a finite sum makes the look at every element needless
+        finite = values.isfinite()
+        clean, bad = torch.where(finite, values, 0.0), (~finite).sum(-1).double()
     count = torch.full(values.shape[:-1], float(values.shape[-1]), dtype=torch.float64)
-    bad = (~finite).sum(-1).double()
-    zeros = (magnitude == 0).sum(-1).double() - bad
-    return [clean.square().sum(-1).sqrt(), count, clean.sum(-1), magnitude.amax(-1), zeros, bad], clean
+    zeros = values.shape[-1] - torch.count_nonzero(clean, dim=-1).double() - bad
+    norm = torch.linalg.vector_norm(clean, dim=-1, dtype=torch.float64)
+    absmax = torch.linalg.vector_norm(clean, ord=torch.inf, dim=-1).double()
+    return [norm, count, clean.sum(-1, dtype=torch.float64), absmax, zeros, bad], clean
 
 
 def _slopes(
-    taps: list[Tap], output: Tensor, inputs: Tensor, read: Tensor, silences: dict[str, Silence]
+    uses: list[Use], output: Tensor, inputs: Tensor, read: Tensor, silences: dict[str, Silence]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Dead and saturated shares, and mean square of the relative slope."""
     unknown = torch.full(read.shape, torch.nan, dtype=torch.float64)
-    function = taps[0].nonlinearity
+    function = uses[0].nonlinearity
     none = torch.zeros_like(unknown)
     if function is None:
         return none, none, unknown
@@ -189,13 +217,13 @@ def _slopes(
     if function.slope is None or not (known or function.from_output):
         return none, none, unknown
     argument = source if known else output
-    slope = function.slope(argument, output, (argument, *taps[0].arguments), {}).double()
+    slope = function.slope(argument, output, (argument, *uses[0].arguments), {})
     relative = slope.abs() / function.steepest
-    saturated = (relative < _SATURATED).double().mean((-1, -2, -3)) if function.bounded else none
+    saturated = (relative < _SATURATED).float().mean((-1, -2, -3)).double() if function.bounded else none
     dead = none
     if function.one_sided:
         active = ((output != 0) | (slope != 0)).flatten(2, 3).any(2)
         dead = torch.stack(
-            [silences[tap.name].follow(active[i], read[i]) for i, tap in enumerate(taps)],
+            [silences[use.name].follow(active[i], read[i]) for i, use in enumerate(uses)],
         )
-    return dead, saturated, relative.square().mean((-1, -2, -3))
+    return dead, saturated, relative.square().mean((-1, -2, -3)).double()

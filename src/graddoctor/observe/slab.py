@@ -12,8 +12,10 @@ from itertools import pairwise
 from torch import Tensor
 
 UNITS = 32  # of one slab, at most
-_POSITIONS = 4
-_ROWS = 16
+_NEIGHBOURS = 8  # units
+_POSITIONS = 2
+_ROWS = 16  # samples, where each has one position
+_ROWS_OF_MANY = 4  # samples, where each has many positions
 _IMAGE_DIMENSIONS = 4  # from here on axis 1 holds the channels
 
 
@@ -21,12 +23,14 @@ _IMAGE_DIMENSIONS = 4  # from here on axis 1 holds the channels
 class Slab:
     """How a slab is cut from tensors of one shape and memory layout.
 
-    ``size`` is (samples, positions, units); ``stride`` the steps between them in memory; ``free`` how far the first
-    sample and the first position may be moved (in steps of ``step``).
+    ``size`` is (samples, positions, units). ``view`` is the same with the units in groups of neighbours, which share a
+    line of the cache; ``stride`` the steps between them in memory. ``free`` is how far the first sample and the first
+    position may be moved (in steps of ``step``).
     """
 
     size: tuple[int, int, int]
-    stride: tuple[int, int, int]
+    view: tuple[int, int, int, int]
+    stride: tuple[int, int, int, int]
     free: tuple[int, int]
     step: tuple[int, int]
 
@@ -36,9 +40,9 @@ class Slab:
         return self.size[0] * self.size[1] * self.size[2]
 
     def cut(self, tensor: Tensor, turn: float) -> Tensor:
-        """View the slab in a tensor; ``turn`` in [0, 1) moves it over samples and positions."""
+        """View the slab in a tensor, as ``view``; ``turn`` in [0, 1) moves it over samples and positions."""
         start = int(turn * self.free[0]) * self.step[0] + int(turn * 7919 % 1 * self.free[1]) * self.step[1]
-        return tensor.as_strided(self.size, self.stride, tensor.storage_offset() + start)
+        return tensor.as_strided(self.view, self.stride, tensor.storage_offset() + start)
 
 
 def slab(tensor: Tensor, *, whole_rows: bool = False) -> Slab | None:
@@ -60,11 +64,14 @@ def slab(tensor: Tensor, *, whole_rows: bool = False) -> Slab | None:
     positions, position_stride = _flattened([(shape[index], stride[index]) for index in axes])
     kept_units = units if whole_rows else min(units, UNITS)
     kept_positions = min(positions, _POSITIONS)
-    kept_rows = min(shape[0], max(_ROWS // kept_positions, 2))
-    by_row, by_position, by_unit = shape[0] // kept_rows, positions // kept_positions, max(units // kept_units, 1)
+    kept_rows = min(shape[0], _ROWS if positions == 1 else _ROWS_OF_MANY)
+    by_row, by_position = shape[0] // kept_rows, positions // kept_positions
+    groups = kept_units // _NEIGHBOURS if kept_units % _NEIGHBOURS == 0 and unit_stride == 1 else kept_units
+    neighbours, by_group = kept_units // groups, units // groups
     return Slab(
         size=(kept_rows, kept_positions, kept_units),
-        stride=(stride[0] * by_row, position_stride * by_position, unit_stride * by_unit),
+        view=(kept_rows, kept_positions, groups, neighbours),
+        stride=(stride[0] * by_row, position_stride * by_position, unit_stride * by_group, unit_stride),
         free=(shape[0] - (kept_rows - 1) * by_row, positions - (kept_positions - 1) * by_position),
         step=(stride[0], position_stride),
     )

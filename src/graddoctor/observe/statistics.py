@@ -180,6 +180,8 @@ def _norm64(tensor: Tensor) -> Tensor:
 
 def _local(tensor: Tensor) -> Tensor:
     """Return this rank's shard of a ``DTensor``, and any other tensor as it is."""
+    if type(tensor) is Tensor:
+        return tensor
     to_local = getattr(tensor, "to_local", None)
     local: Tensor = to_local() if to_local is not None else tensor.detach()
     return local

@@ -9,7 +9,7 @@ first gradient of a backward pass      a reading is queued for the end of this b
 end of a backward pass                 ``raw`` (``reduced`` under DDP and FSDP): the last one before the step counts
 ``optimizer.step`` begins              ``clipped``, weights before; with a closure ``clipped`` is read when it returns
 ``optimizer.step`` ends                weights after; the row is complete
-every 16 rows, or after two seconds    statistics are worked out and recorded
+every 16 rows, or after four seconds    statistics are worked out and recorded
 =====================================  ==============================================================================
 """
 
@@ -33,7 +33,7 @@ from graddoctor.observe.taps import Hook, Taps
 from graddoctor.recording import Recording, Stage
 
 _CAPACITY = 16  # rows that wait on the device
-_PATIENCE = 2.0  # seconds that they wait at most
+_PATIENCE = 4.0  # seconds that they wait at most
 _RESCAN_EVERY = 64  # steps between two looks for parameters that came, went or were unfrozen
 _GOLDEN = 0.6180339887498949  # its multiples fill [0, 1) evenly: where to sample, without any random number
 _OUTPUTS = 4  # of the root that are hooked
@@ -64,7 +64,7 @@ class Stream:
         self._model, self._optimizer, self._every = model, optimizer, every
         self._off = self._armed = self._touched = self._in_step = self._told = False
         self._raw: Fingerprint | None = None  # of the gradients that were read at the end of backward in this step
-        self._last: Fingerprint | None = None
+        self._read = 0  # steps that were read
         self._steps: list[int] = []
         self._ring: Ring | None = None
         self._ring_steps: list[int] = []
@@ -73,10 +73,11 @@ class Stream:
         self._flushed = time.monotonic()
         self._handles: list[Any] = []
         self._parameter_handles: list[Any] = []
-        self.taps = Taps(model, self.prefixes, self.guarded)
-        self._collect()
-        self._install()
-        self._begin_step()
+        self._last: Fingerprint = []
+        self._hears = False  # whether hooks of parameters are called at all: under FSDP1 they may not be
+        self.taps = Taps(self.guarded)
+        self.collector = Collector([], _CAPACITY, self.gradient_stage)
+        self.guarded(self._set_up)()
 
     # Faults
 
@@ -88,8 +89,7 @@ class Stream:
             if torch.compiler.is_compiling() or self._off:
                 return None
             try:
-                with torch.no_grad():
-                    return function(*args)
+                return engine.without_gradients(function, *args)
             except Exception as error:  # noqa: BLE001  # whatever it is, it must not stop the training
                 self.fail(error)
                 return None
@@ -120,13 +120,17 @@ class Stream:
 
     # Hooks
 
-    def _install(self) -> None:
+    def _set_up(self) -> None:
+        self.taps.install(self._model, self.prefixes)
+        self._collect()
+        self._last = self.collector.fingerprint()
         self._handles = [
             self._model.register_forward_pre_hook(Hook(self._before_root)),
             self._model.register_forward_hook(Hook(self._after_root)),
             self._optimizer.register_step_pre_hook(Hook(self.guarded(self._before_step))),
             self._optimizer.register_step_post_hook(Hook(self.guarded(self._after_step))),
         ]
+        self._begin_step()
 
     def _collect(self) -> None:
         """Look for parameters, and have the first gradient of any of them tell that a backward pass runs."""
@@ -187,7 +191,8 @@ class Stream:
     def _backward_over(self) -> None:
         now, touched = self.collector.fingerprint(), self._touched
         self._armed = self._touched = False
-        if not touched and now == self._last:
+        self._hears |= touched
+        if not touched and (self._hears or now == self._last):
             return  # autograd.grad: no gradient of a parameter has changed
         if self._raw is not None and not self._in_step and not _accumulated(self._raw, now):
             self._skip_step()
@@ -211,7 +216,7 @@ class Stream:
         self._in_step = True
         row = len(self._steps)
         self.collector.read_weights(row, after=False)
-        if _is_early(self.step):
+        if _is_early(self._read):
             self.collector.read_identical()
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is None:
@@ -257,6 +262,7 @@ class Stream:
         if self.taps.open:
             self._keep_activations()
             self._steps.append(self.step)
+            self._read += 1
             if len(self._steps) == _CAPACITY or time.monotonic() - self._flushed > _PATIENCE:
                 self.flush()
         self.step += 1
@@ -266,9 +272,8 @@ class Stream:
         self._begin_step()
 
     def _begin_step(self) -> None:
-        self.taps.begin_step(
-            self.step, turn=self.step * _GOLDEN % 1, early=_is_early(self.step), reading=self.step % self._every == 0
-        )
+        turn, reading = self._read * _GOLDEN % 1, self.step % self._every == 0
+        self.taps.begin_step(self._read, turn, early=_is_early(self._read), reading=reading)
 
     def _keep_activations(self) -> None:
         taps = [tap for tap in self.taps.taps if tap.plan is not None]
@@ -321,8 +326,8 @@ class Stream:
             self.recording.append(steps, table, self.recording.columns(self._ring.tracks))
 
 
-def _is_early(step: int) -> bool:
-    return step & (step - 1) == 0  # 0, 1, 2, 4, 8, …
+def _is_early(read: int) -> bool:
+    return read & (read - 1) == 0  # 0, 1, 2, 4, 8, …
 
 
 def _accumulated(before: Fingerprint, now: Fingerprint) -> bool:

@@ -18,8 +18,9 @@ from graddoctor.observe._nonlinear import Nonlinearity
 from graddoctor.observe.collector import plain_name
 from graddoctor.observe.modules import Arguments, kind_of_module, nonlinearity_of, tappable
 from graddoctor.observe.slab import Slab, slab
+from graddoctor.observe.statistics import norms
 
-EXACT_EVERY = 8  # steps between two exact readings of the norm of one activation's gradient
+EXACT_EVERY = 16  # steps between two exact readings of the norm of one activation's gradient
 
 
 def _ignore(*_: object, **__: object) -> None:
@@ -59,10 +60,11 @@ class Tap:
         self.plan: Slab | None = None
         self._layout: tuple[Any, ...] | None = None
         self.output = self.input = self.gradient = self.exact = torch.zeros(0)
+        self._views = [self.output, self.input, self.gradient]  # the same, shaped like what is cut
         self.on_gradient = Hook(self._read_gradient)
         self.turn = 0.0
         self.exactly = True
-        self.guard: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function
+        self.guarded_copy: Callable[[Tensor], None] = self.copy_gradient
 
     @property
     def buffers(self) -> list[Tensor]:
@@ -72,6 +74,9 @@ class Tap:
     def place(self, buffers: list[Tensor]) -> None:
         """Write to other places from now on."""
         self.output, self.input, self.gradient, self.exact = buffers
+        if self.plan is not None:
+            shape = self.plan.view
+            self._views = [buffer.view(shape) if buffer.numel() else buffer for buffer in buffers[:3]]
 
     def fits(self, tensor: Tensor) -> bool:
         """Plan the slab for tensors of this shape; ``False`` where there is nothing to sample."""
@@ -79,9 +84,10 @@ class Tap:
         if layout != self._layout:
             plan = slab(tensor, whole_rows=self.kind == "softmax")
             self._layout = layout
-            if plan is None or self.plan is None or plan.size != self.plan.size:
-                self._allocate(tensor, plan)
+            fresh = plan is None or self.plan is None or plan.view != self.plan.view
             self.plan = plan
+            if fresh:
+                self._allocate(tensor, plan)
             self.shape = tuple(tensor.shape)
             self.dtype = str(tensor.dtype).removeprefix("torch.")
         return self.plan is not None
@@ -94,25 +100,26 @@ class Tap:
     def read(self, output: Tensor, inputs: Tensor | None) -> None:
         """Copy the slab of an output, and of the input where that has the same layout."""
         assert self.plan is not None  # noqa: S101  # `fits` was asked before
-        self.output.view(self.plan.size).copy_(self.plan.cut(output, self.turn))
+        self._views[0].copy_(self.plan.cut(output, self.turn))
         if inputs is not None and self.nonlinearity is not None and (inputs.shape, inputs.stride()) == self._layout:
-            self.input.view(self.plan.size).copy_(self.plan.cut(inputs, self.turn))
+            self._views[1].copy_(self.plan.cut(inputs, self.turn))
 
     def _read_gradient(self, gradient: Tensor) -> None:
-        self.guard(self._copy_gradient)(gradient)
+        self.guarded_copy(gradient)
 
-    def _copy_gradient(self, gradient: Tensor) -> None:
+    def copy_gradient(self, gradient: Tensor) -> None:
+        """Copy the slab of the gradient of the output; when it is this tap's turn, take its exact norm."""
         if self.plan is None or gradient.layout != torch.strided or gradient.shape != torch.Size(self.shape):
             return
         if self._layout is not None and gradient.stride() != self._layout[1]:
             plan = slab(gradient, whole_rows=self.kind == "softmax")
         else:
             plan = self.plan
-        if plan is None or plan.size != self.plan.size:
+        if plan is None or plan.view != self.plan.view:
             return
-        self.gradient.view(plan.size).copy_(plan.cut(gradient, self.turn))
+        self._views[2].copy_(plan.cut(gradient, self.turn))
         if self.exactly:
-            self.exact.copy_(torch.linalg.vector_norm(gradient, dtype=torch.float64))
+            self.exact.copy_(norms([gradient]))
 
 
 class Taps:
@@ -122,12 +129,12 @@ class Taps:
     read (``None``: none is running, and a module that is called by itself decides for itself).
     """
 
-    def __init__(self, model: nn.Module, prefixes: tuple[str, ...], guard: Callable[..., Any]) -> None:
+    def __init__(self, guard: Callable[..., Any]) -> None:
         self.taps: list[Tap] = []  # in the order of the first forward pass
         self.open = False
         self.inside: bool | None = None
         self.names: list[str] = []
-        self.step = 0
+        self.read = 0
         self.early = True
         self._turn = 0.0
         self._guard = guard
@@ -135,6 +142,9 @@ class Taps:
         self._calls: dict[int, int] = {}
         self._inplace: dict[int, Tensor] = {}
         self.handles: list[Any] = []
+
+    def install(self, model: nn.Module, prefixes: tuple[str, ...]) -> None:
+        """Hook all modules whose output says something; ``prefixes`` are dropped from their names."""
         for name, module in tappable(model):
             self._install(module, plain_name(name, prefixes))
 
@@ -168,9 +178,9 @@ class Taps:
         self.inside = inside
         self._calls.clear()
 
-    def begin_step(self, step: int, turn: float, *, early: bool, reading: bool) -> None:
-        """Sample other rows from now on; ``early`` steps read every gradient exactly."""
-        self.step, self._turn, self.early, self.open = step, turn, early, reading
+    def begin_step(self, read: int, turn: float, *, early: bool, reading: bool) -> None:
+        """Sample other rows from now on, ``read`` steps having been read; ``early`` ones read every gradient exactly."""
+        self.read, self._turn, self.early, self.open = read, turn, early, reading
         self._calls.clear()
 
     def take(self) -> list[list[Tensor]]:
@@ -216,10 +226,11 @@ class Taps:
         if not tap.fits(output):
             return
         if tap.order < 0:
-            tap.order, tap.guard = len(self.taps), self._guard
+            tap.order = len(self.taps)
+            tap.guarded_copy = self._guard(tap.copy_gradient)
             self.taps.append(tap)
         tap.turn = self._turn
-        tap.exactly = self.early or (tap.order + self.step) % EXACT_EVERY == 0
+        tap.exactly = self.early or (tap.order + self.read) % EXACT_EVERY == 0
         if not again:
             self._read(module, tap, output, args)
         if output.requires_grad:  # hooks may be registered where gradients are off
@@ -229,8 +240,8 @@ class Taps:
         kept = self._inplace.pop(id(module), None)
         inputs = args[0] if args and type(args[0]) is Tensor and kept is None else None
         tap.read(output, inputs)
-        if kept is not None and tap.plan is not None and kept.shape == tap.plan.size:
-            tap.input.view(tap.plan.size).copy_(kept)
+        if kept is not None and tap.plan is not None and kept.shape == tap.plan.view:
+            tap.input.copy_(kept.flatten())
 
     def remove(self) -> None:
         """Take all hooks off the modules."""
