@@ -103,6 +103,13 @@ def test_every_word_of_a_diagnosis_has_its_section(page, kind):
     assert dict(sections) == {member.name: member.sentence for member in kind}
 
 
+def test_causes_that_no_remedy_addresses_are_said_to_be_missing():
+    text = (ROOT / "docs" / "causes.md").read_text(encoding="utf-8")
+    missing = set(re.findall(r"## `(\w+)`\n\n>[^\n]+\n\n\*\*How it is told apart\.\*\* Not told apart yet", text))
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src/graddoctor/remedies").glob("*.py"))
+    assert missing == {cause.name for cause in Cause} - set(re.findall(r"Cause\.([A-Z_]+)", sources))
+
+
 def test_thresholds_in_the_text_are_those_in_the_code():
     text = "\n".join(
         (ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("conditions.md", "reading-a-report.md")
