@@ -255,6 +255,26 @@ def test_dead_is_dead_for_all_samples_of_all_batches():
     assert both.zeros == pytest.approx((2 * 2 + 2) / 12)
 
 
+def test_small_is_not_dead():
+    model = nn.Sequential(nn.Linear(16, 8, bias=False), nn.ReLU(), nn.Linear(8, 4))
+    with torch.no_grad():
+        model[0].weight.abs_().mul_(1e-9)
+    assert probe(model, classify, [(torch.rand(8, 16), vectors()[1])]).activations[0].dead == 0
+
+
+@pytest.mark.parametrize("build", [mlp, lambda: Gpt(checkpointed=True)])
+def test_optimizers_in_backward_do_not_step(build):
+    model = build()
+    calls = []
+    for parameter in model.parameters():
+        parameter.register_post_accumulate_grad_hook(calls.append)
+    batch, loss = (vectors(), classify) if isinstance(model, nn.Sequential) else (tokens(), next_word)
+    probe(model, loss, [batch])
+    assert calls == []
+    loss(model, batch).backward()
+    assert len(calls) == len(list(model.parameters()))
+
+
 def test_units_of_images_are_channels():
     model = nn.Sequential(nn.Conv1d(3, 4, 1), nn.ReLU(), nn.Flatten(), nn.Linear(20, 4))
     with torch.no_grad():

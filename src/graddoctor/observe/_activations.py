@@ -103,7 +103,7 @@ def _look_at_slope(use: Use, slope: Tensor, y: Tensor, *, channels: bool) -> Non
     if use.what.bounded:
         use.flat.append(((slope.abs() < _FLAT * use.what.steepest).sum(), slope.numel()))
     if use.what.one_sided and y.dim() > 1:
-        awake = y.abs() > _NOTHING if use.what.from_output else (y.abs() > _NOTHING) | (slope.abs() > _NOTHING)
+        awake = (slope.abs() > _NOTHING) | (y.abs() > _NOTHING)
         unit = 1 if channels else y.dim() - 1
         asleep = ~awake.transpose(0, unit).reshape(y.shape[unit], -1).any(1)
         same = use.asleep is not None and use.asleep.shape == asleep.shape

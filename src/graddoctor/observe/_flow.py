@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -122,6 +123,21 @@ def _dot(part: Tensor, whole: Tensor) -> Tensor:
     return torch.stack([torch.dot(a.double(), b.double()) for a, b in pieces]).sum()
 
 
+@contextmanager
+def _silent(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Keep hooks that run after a gradient has been accumulated from being called: they may step an optimizer."""
+    attribute = "_post_accumulate_grad_hooks"
+    tables = [hooks for hooks in (getattr(parameter, attribute, None) for parameter in parameters) if hooks]
+    kept = [dict(hooks) for hooks in tables]
+    for hooks in tables:
+        hooks.clear()
+    try:
+        yield
+    finally:
+        for hooks, entries in zip(tables, kept, strict=True):
+            hooks.update(entries)
+
+
 def backward(
     loss: Tensor, graph: Graph, flow: Flow, model: nn.Module, project: Collection[Edge]
 ) -> dict[int, Tensor | None]:
@@ -137,7 +153,8 @@ def backward(
         before = [(leaf, leaf.grad) for leaf in others]
         for leaf in (*parameters, *others):
             leaf.grad = None
-        flow.run(loss.backward, project)
+        with _silent(parameters):
+            flow.run(loss.backward, project)
         found = {id(p): p.grad for p in parameters}
         for leaf, gradient in before:
             leaf.grad = gradient

@@ -53,7 +53,7 @@ def undisturbed(model: nn.Module) -> Iterator[Guard]:
     """Run a block after which ``model`` and all random states are as they were, also when it raises."""
     guard = Guard()
     generators = _random_states()
-    modules = [_ModuleState(module) for module in model.modules()]
+    modules = [_ModuleState(module) for module in model.modules() if not _unfinished(module)]
     buffers = [
         (b, b.detach().clone()) for b in model.buffers() if b.layout is torch.strided and b.device.type != "meta"
     ]
@@ -117,6 +117,11 @@ class _ModuleState:
         else:
             container.clear()
             container.update(before)
+
+
+def _unfinished(module: nn.Module) -> bool:
+    """Whether a lazy module gets its parameters in the next forward pass, which cannot be taken back."""
+    return any(nn.parameter.is_lazy(parameter) for parameter in module.parameters(recurse=False))
 
 
 def _same(now: dict[Any, Any], before: dict[Any, Any]) -> bool:

@@ -16,13 +16,17 @@ _IMAGE = 4  # axes of a batch of images; its features are channels, on axis 1
 
 @dataclass
 class Column:
-    """Sums of one tensor of the batch, over the batches seen. Features by axis: the last, of images the channels."""
+    """Sums of one tensor of the batch, over the batches seen. Features by axis: the last, of images the channels.
+
+    All is counted from the first observation, ``origin``, so that a feature that never changes has deviation 0 exactly.
+    """
 
     name: str
     role: str
     shape: tuple[int, ...]
     dtype: str
     count: int = 0
+    origin: Tensor | None = None
     mean: Tensor | None = None
     scatter: Tensor | None = None
     absmax: float = 0.0
@@ -39,11 +43,13 @@ class Column:
         if not bool(finite.all()):
             rows = torch.where(finite, rows, 0.0)
         self.absmax = max(self.absmax, float(rows.abs().max()))
-        mean = rows.mean(0)
-        scatter = (rows - mean).square().sum(0)
-        if self.mean is None or self.scatter is None or self.mean.shape != mean.shape:
-            self.count, self.mean, self.scatter = len(rows), mean, scatter
+        if self.origin is None or self.mean is None or self.scatter is None or self.origin.shape != rows[0].shape:
+            self.origin = rows[0].clone()
+            mean = (rows - self.origin).mean(0)
+            self.count, self.mean, self.scatter = len(rows), mean, (rows - self.origin - mean).square().sum(0)
             return
+        mean = (rows - self.origin).mean(0)
+        scatter = (rows - self.origin - mean).square().sum(0)
         both = self.count + len(rows)
         step = mean - self.mean
         self.scatter = self.scatter + scatter + step.square() * self.count * len(rows) / both
@@ -52,12 +58,13 @@ class Column:
 
     def reading(self) -> InputReading:
         """Turn the sums into numbers."""
-        if self.mean is None or self.scatter is None:
+        if self.origin is None or self.mean is None or self.scatter is None:
             return InputReading(self.name, self.role, self.shape, self.dtype, math.nan, math.nan, 0.0, (0.0, 0.0), 0)
         stds = (self.scatter / self.count).sqrt()
         within = (self.scatter / self.count).mean()
-        mean = self.mean.mean()
-        between = (self.mean - mean).square().mean()
+        means = self.origin + self.mean
+        mean = means.mean()
+        between = (means - mean).square().mean()
         moving = stds[stds > 0]
         lowest, highest = (float(moving.min()), float(moving.max())) if len(moving) else (0.0, 0.0)
         return InputReading(
