@@ -6,18 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from graddoctor import load_recipe, train
+from graddoctor import Cause, Severity, check, load_recipe
 
 FOLDER = Path(__file__).parent.parent / "examples"
 HELPERS = {"digits.py", "draw_cats_and_dogs.py"}
 FILES = sorted(path for path in FOLDER.glob("*.py") if path.name not in HELPERS)
 SOUND = ["tanh_mlp.py", "residual_cnn.py", "small_gpt.py", "images.py"]
-SICK = ["deep_sigmoid.py", "plain_cnn.py", "small_gpt.py:sick"]
+SICK = {
+    "deep_sigmoid.py": Cause.ACTIVATION,
+    "plain_cnn.py": Cause.INITIALIZATION,
+    "small_gpt.py:sick": Cause.INITIALIZATION,
+}
 LONGEST = 110
 
 
 def test_every_example_is_sound_or_sick():
-    assert {path.name for path in FILES} == {target.partition(":")[0] for target in SOUND + SICK}
+    assert {path.name for path in FILES} == {target.partition(":")[0] for target in [*SOUND, *SICK]}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -37,19 +41,19 @@ def test_an_example_is_short_says_what_it_is_and_needs_a_recipe_only(path):
 
 
 @pytest.mark.parametrize("target", SOUND)
-def test_sound_examples_learn(target):
-    recipe = load_recipe(str(FOLDER / target))
-    outcome = train(recipe)
-    assert outcome.losses[-20:].mean() < 0.25 * outcome.losses[:5].mean()
-    assert outcome.evaluation is None or outcome.evaluation > 0.85
+def test_sound_examples_are_healthy(target):
+    checkup = check(load_recipe(FOLDER / target))
+    assert checkup.verdict == "healthy"
+    assert not [finding for finding in checkup.findings if finding.severity > Severity.NOTE]
+    assert checkup.outcome.evaluation is None or checkup.outcome.evaluation > 0.85
 
 
-@pytest.mark.parametrize("target", SICK)
-def test_sick_examples_do_not(target):
-    recipe = load_recipe(str(FOLDER / target))
-    outcome = train(recipe)
-    assert outcome.losses[-20:].mean() > 2.2
-    assert outcome.evaluation is None or outcome.evaluation < 0.2
+@pytest.mark.parametrize(("target", "cause"), SICK.items())
+def test_sick_examples_are_sick_of_what_they_say(target, cause):
+    checkup = check(load_recipe(f"{FOLDER}/{target}"))
+    assert checkup.verdict == "sick"
+    assert checkup.findings[0].causes[0].kind is cause
+    assert checkup.findings[0].confirmed
 
 
 def test_images_come_from_a_folder_of_ones_own(tmp_path, monkeypatch):
