@@ -18,6 +18,7 @@ Chart = alt.Chart | alt.LayerChart | alt.HConcatChart
 
 _TALL = 560  # pixels that a chart of depth may take
 _WIDEST = 26  # characters of a name beside an axis
+_LARGEST = 307  # power of ten of which five times is still a number
 _ORDINARY = 20.0  # outputs beyond this are drawn on a compressed axis
 _UNEVEN = 2.5  # steps whose longest gap is so many times the mean one are drawn on a compressed axis
 
@@ -31,6 +32,11 @@ def short(value: float | None) -> float | None:
     """Four digits are more than a picture shows, and keep its page small."""
     rounded = None if value is None else float(f"{value:.4g}")
     return value if rounded is None or math.isinf(rounded) else rounded  # the largest floats round up to infinity
+
+
+def named(name: str) -> str:
+    """A name as Vega can take it: its expression language ends a text at U+2028, as at the end of a line."""
+    return "".join(letter if letter.isprintable() else " " for letter in name)
 
 
 def tail(name: str) -> str:
@@ -92,7 +98,7 @@ def value_x(reach: float) -> alt.X:
 
 def ratio_y(title: str, values: Sequence[float]) -> dict[str, Any]:
     """Scale, axis and title of whole decades around positive values."""
-    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    low, high = math.floor(math.log10(min(values))), min(math.ceil(math.log10(max(values))), _LARGEST)
     every = max((high - low) // 7, 1)
     axis = alt.Axis(format=".0e", values=[10.0**power for power in range(low, high + 1, every)])
     return {"title": title, "axis": axis, "scale": alt.Scale(type="log", domain=[10.0**low, 10.0**high], nice=False)}
@@ -103,7 +109,7 @@ def loss_y(values: Sequence[float]) -> alt.Y:
     if not values or min(values) <= 0 or max(values) / min(values) <= 20:  # noqa: PLR2004 - said above
         axis = alt.Axis(format=".3~g", tickCount=6)
         return alt.Y("loss:Q", title="training loss", scale=alt.Scale(zero=False), axis=axis)
-    powers = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
+    powers = range(math.floor(math.log10(min(values))), min(math.ceil(math.log10(max(values))), _LARGEST) + 1)
     ticks = [digit * 10.0**power for power in powers for digit in ((1, 2, 5) if len(powers) < 5 else (1,))]  # noqa: PLR2004
     axis = alt.Axis(format=".3~g", values=ticks[:: math.ceil(len(ticks) / 16)])
     return alt.Y("loss:Q", title="training loss (log)", scale=alt.Scale(type="log", nice=False), axis=axis)

@@ -48,7 +48,7 @@ def _waterfall(waterfall: Waterfall) -> list[dict[str, Any]]:
         change = row.decades or 0.0
         span = {"from": axes.short(left), "to": axes.short(left + change)}
         what = "ends here" if row.name == waterfall.cut else "lost" if change < 0 else "gained" if change > 0 else ""
-        told = {"name": row.name, "kind": row.kind, "decades": signed(row.decades)}
+        told = {"name": axes.named(row.name), "kind": row.kind, "decades": signed(row.decades)}
         rows.append({**told, **span, "what": what, "signal": axes.short(row.signal_decades)})
         left += change
     return rows
@@ -56,19 +56,20 @@ def _waterfall(waterfall: Waterfall) -> list[dict[str, Any]]:
 
 def heat_chart(heat: HeatMap, palette: Palette = LIGHT) -> Chart:
     """Draw the norm of the gradient over depth and step; zeros and non-finite cells have colours of their own."""
+    names = [axes.named(name) for name in heat.names]
     cells: list[dict[str, Any]] = [
         {"name": name, "step": step, "log10": axes.short(value)}
-        for name, row in zip(heat.names, heat.values, strict=True)
+        for name, row in zip(names, heat.values, strict=True)
         for step, value in zip(heat.steps, row, strict=True)
         if value is not None
     ]
     odd: list[dict[str, Any]] = [
-        {"name": heat.names[i], "step": heat.steps[j], "what": what}
+        {"name": names[i], "step": heat.steps[j], "what": what}
         for what, places in (("exactly zero", heat.zero_cells), ("not finite", heat.nonfinite_cells))
         for i, j in places
     ]
     x = alt.X("step:O", title="step", sort=list(heat.steps), axis=alt.Axis(labelAngle=0, labelOverlap=True))
-    y = axes.depth_axis(heat.names[::-1])
+    y = axes.depth_axis(names[::-1])
     norm = axes.norm_colour([cell["log10"] for cell in cells])
     tooltip = [alt.Tooltip("name:N"), alt.Tooltip("step:O")]
     layers = [
@@ -107,7 +108,7 @@ def distribution_chart(activations: Sequence[LayerActivation], palette: Palette 
 
 
 def _label(layer: LayerActivation) -> str:
-    return layer.name if layer.kind in layer.name.lower() else f"{layer.name} {layer.kind}"
+    return axes.named(layer.name if layer.kind in layer.name.lower() else f"{layer.name} {layer.kind}")
 
 
 def saturation_chart(activations: Sequence[LayerActivation], palette: Palette = LIGHT) -> Chart:

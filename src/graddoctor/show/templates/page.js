@@ -1,5 +1,7 @@
 "use strict";
 (() => {
+  document.getElementById("unscripted").remove();
+
   // Tables come by columns, each text once: { columns: { step: { is: [0, 1] }, name: { of: ["a"], at: [0, 0] } } }
   const unpack = (key, value) => {
     if (!value || !value.columns || Array.isArray(value.columns)) return value;
