@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,8 @@ from torch.utils import _pytree as pytree
 from graddoctor.recipe import Recipe
 
 Look = Callable[[nn.Module, int], None]
+ALL = -1
+"""Every param group."""
 
 
 @dataclass
@@ -68,16 +70,16 @@ def _scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer, steps: int) -> 
     return recipe.scheduler(optimizer)
 
 
-def _step(optimizer: torch.optim.Optimizer, factor: float) -> None:
+def _step(optimizer: torch.optim.Optimizer, factor: Mapping[int, float]) -> None:
     rates = [group["lr"] for group in optimizer.param_groups]
-    for group in optimizer.param_groups:
-        group["lr"] = group["lr"] * factor
+    for index, group in enumerate(optimizer.param_groups):
+        group["lr"] = group["lr"] * factor.get(index, factor.get(ALL, 1.0))
     optimizer.step()
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
 
 
-def _unchanged(optimizer: torch.optim.Optimizer, factor: float) -> float:
+def _unchanged(optimizer: torch.optim.Optimizer, factor: Mapping[int, float]) -> float:
     """Step, and return the share of low-precision entries with a gradient that the step left as they were."""
     low = [p for group in optimizer.param_groups for p in group["params"] if p.dtype in {torch.float16, torch.bfloat16}]
     before = [p.detach().clone() for p in low]
@@ -99,8 +101,11 @@ def _micro_steps(data: Iterable[Any], every: int) -> Iterator[list[Any]]:
         yield group
 
 
-def train(recipe: Recipe, seed: int = 0, *, rate: float = 1.0, look: Look | None = None) -> Run:
-    """Train as the recipe says, at the rate times a factor; ``look`` at the start, after an eighth, and at the end."""
+def train(recipe: Recipe, seed: int = 0, *, rate: float = 1.0, group: int = ALL, look: Look | None = None) -> Run:
+    """Train as the recipe says, at the rate (of one param group) times a factor.
+
+    ``look`` is called at the start, after an eighth of the steps, and at the end.
+    """
     torch.manual_seed(seed)
     model = call(recipe.model, seed)
     optimizer = recipe.optimizer(model)
@@ -111,16 +116,16 @@ def train(recipe: Recipe, seed: int = 0, *, rate: float = 1.0, look: Look | None
     torch.manual_seed(seed + 1)
     model.train()
     for _ in range(recipe.epochs):
-        for group in _micro_steps(data, recipe.accumulate):
+        for micro in _micro_steps(data, recipe.accumulate):
             if look is not None and len(run.losses) in {0, run.steps // 8}:
                 look(model, seed)
             optimizer.zero_grad()
-            for batch in group:
+            for batch in micro:
                 with autocast(recipe):
                     loss = recipe.loss(model, batch)
-                (loss / len(group)).backward()
+                (loss / len(micro)).backward()
             run.losses.append(float(loss.detach()))
-            _after_backward(recipe, run, optimizer, rate)
+            _after_backward(recipe, run, optimizer, {group: rate}, watched=look is not None)
             if not run.finite:
                 break
             if scheduler is not None and recipe.scheduler_every == "batch":
@@ -136,10 +141,13 @@ def train(recipe: Recipe, seed: int = 0, *, rate: float = 1.0, look: Look | None
     return run
 
 
-def _after_backward(recipe: Recipe, run: Run, optimizer: torch.optim.Optimizer, rate: float) -> None:
+def _after_backward(
+    recipe: Recipe, run: Run, optimizer: torch.optim.Optimizer, rate: Mapping[int, float], *, watched: bool
+) -> None:
     parameters = [p for p in run.model.parameters() if p.grad is not None]
-    squares = [p.grad.detach().double().square().sum() for p in parameters if p.grad is not None]
-    run.gradients.append(float(torch.stack(squares).sum().sqrt()) if squares else 0.0)
+    if watched:
+        gradients = [p.grad.detach() for p in parameters if p.grad is not None]
+        run.gradients.append(float(torch.nn.utils.get_total_norm(gradients)))
     if recipe.clip is not None:
         recipe.clip(parameters)
     if len(run.losses) in {run.steps // 8, run.steps // 2, run.steps}:

@@ -153,7 +153,8 @@ def look(recipe: Recipe, model: nn.Module, seed: int) -> Symptoms:
     layers, units = _Layers(), _Units()
     with autocast(recipe), layers, units:
         loss = recipe.loss(model, batch)
-    loss.backward()
+    with units:
+        loss.backward()
     seen = Symptoms(loss=float(loss.detach()), low=units.low, twins=_identical_units(model))
     found = units.flat[:-1] if units.flat and _is_output(units.flat[-1], layers) else units.flat
     seen.flat = max((share for _, _, share in found), default=0.0)

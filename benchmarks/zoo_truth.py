@@ -25,11 +25,11 @@ import torch
 from graddoctor.recipe import Recipe
 from graddoctor.terms import Condition
 from graddoctor.testing import Patient, zoo
-from zoo_loop import Run, call, constant_loss, progress, train
+from zoo_loop import ALL, Run, call, constant_loss, progress, train
 from zoo_symptoms import Case, conditions, look
 
 SEEDS = (0, 1, 2)
-LOWER, HIGHER = (0.1, 0.01, 1e-3), (10.0, 100.0, 1e3, 1e6)
+LOWER, HIGHER = (0.1, 0.01, 1e-3), (10.0, 1e2, 1e3, 1e4, 1e6)
 _TWINS: dict[tuple[int, ...], dict[str, Any]] = {}
 RESULTS = Path(__file__).parent / "results"
 
@@ -68,11 +68,14 @@ def closing_rate(
 ) -> tuple[float, float]:
     """Return the factor that closes the largest share of the gap to the twin, and that share.
 
-    Score and progress must agree: the smaller share counts. Stops at the first share of 0.8.
+    All param groups are scaled, or each alone. Score and progress must agree: the smaller share counts.
+    Stops at the first share of 0.8.
     """
     best = (1.0, 0.0)
-    for factor in factors:
-        treated = merit(train(recipe, 0, rate=factor), base)
+    groups = range(len(recipe.optimizer(call(recipe.model, 0)).param_groups))
+    arms = [(factor, group) for group in (ALL, *(groups if len(groups) > 1 else ())) for factor in factors]
+    for factor, group in arms:
+        treated = merit(train(recipe, 0, rate=factor, group=group), base)
         shares = [
             (treated[key] - plain[key]) / (twin[key] - plain[key])
             for key, least in (("score", 0.1), ("progress", 0.2))

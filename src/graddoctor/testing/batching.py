@@ -76,7 +76,7 @@ def patients() -> tuple[Patient, ...]:
         sick(
             "batch_with_nan",
             "One missing value in one of twelve hundred rows is written as nan.",
-            training(tabular, "real", lambda: fitted(mlp((10, 48, 48, 1))), sgd(0.02, 0.9), epochs=16, size=64),
+            training(tabular, "real", lambda: fitted(mlp((10, 48, 48, 1))), sgd(0.05, 0.9), epochs=20, size=64),
             conditions=(_C.NON_FINITE,),
             causes=(Cause.BATCHING, Cause.INPUT_SCALE),
             batches=_poisoned,

@@ -31,9 +31,9 @@ def _cooled(model: nn.Module, batch: Tensors) -> torch.Tensor:
     return functional.cross_entropy(model(images) / 1000, labels)
 
 
-def _sigmoid_squares(model: nn.Module, batch: Tensors) -> torch.Tensor:
+def _one_against_all(model: nn.Module, batch: Tensors) -> torch.Tensor:
     images, labels = batch
-    return functional.mse_loss(torch.sigmoid(model(images)), functional.one_hot(labels, 10).float())
+    return functional.binary_cross_entropy_with_logits(model(images), functional.one_hot(labels, 10).float())
 
 
 def _rounded(model: nn.Module, batch: Tensors) -> torch.Tensor:
@@ -54,11 +54,11 @@ def patients() -> tuple[Patient, ...]:
     maps = training(digits, "classes", lambda: fitted(cnn()), sgd(0.05), epochs=8)
     clouds = training(blobs, "classes", lambda: fitted(mlp((16, 48, 48, 6))), sgd(0.1), epochs=8)
     real = training(teacher, "real", lambda: fitted(mlp((12, 48, 48, 1))), sgd(0.02), epochs=16)
-    table = training(tabular, "real", lambda: fitted(mlp((10, 48, 48, 1))), sgd(0.02, 0.9), epochs=16)
+    table = training(tabular, "real", lambda: fitted(mlp((10, 48, 48, 1))), sgd(0.05, 0.9), epochs=20)
     bare = training(
         digits, "classes", lambda: Functional((64, 64, 64, 10), torch.tanh, lambda n: n**-0.5), sgd(0.1), epochs=10
     )
-    squares = training(digits, "classes", lambda: fitted(mlp((64, 64, 64, 10))), sgd(0.2, 0.9), epochs=12, judged=False)
+    singles = training(digits, "classes", lambda: fitted(mlp((64, 64, 64, 10))), sgd(0.3, 0.9), epochs=10, judged=False)
     return (
         sick(
             "loss_divided",
@@ -72,7 +72,7 @@ def patients() -> tuple[Patient, ...]:
             "loss_divided_functional",
             "A functional network whose loss is divided by the number of its weights.",
             bare,
-            conditions=(_C.LEARNING_RATE_TOO_LOW, _C.PLATEAU),
+            conditions=(_C.PLATEAU,),
             causes=_LOSS_OR_RATE,
             loss=_times(plain_loss("classes"), 1 / 8832),
         ),
@@ -80,7 +80,7 @@ def patients() -> tuple[Patient, ...]:
             "loss_summed",
             "The squared error is summed over a batch of 64 at a rate meant for means.",
             real,
-            conditions=(_C.LEARNING_RATE_TOO_HIGH, _C.NON_FINITE),
+            conditions=(_C.EXPLODING, _C.LEARNING_RATE_TOO_HIGH, _C.NON_FINITE),
             causes=_LOSS_OR_RATE,
             loss=lambda model, batch: functional.mse_loss(model(batch[0]), batch[1], reduction="sum"),
         ),
@@ -88,7 +88,7 @@ def patients() -> tuple[Patient, ...]:
             "loss_summed_cnn",
             "Cross entropy summed over the batch of a CNN, times 3 for a class weight.",
             maps,
-            conditions=(_C.LEARNING_RATE_TOO_HIGH,),
+            conditions=(_C.EXPLODING, _C.LEARNING_RATE_TOO_HIGH, _C.NON_FINITE),
             causes=_LOSS_OR_RATE,
             loss=lambda model, batch: 3 * functional.cross_entropy(model(batch[0]), batch[1], reduction="sum"),
         ),
@@ -112,7 +112,7 @@ def patients() -> tuple[Patient, ...]:
             "loss_rounded",
             "Outputs are rounded before the squared error; what is left of the gradient is zero.",
             real,
-            conditions=(_C.PLATEAU, _C.DISCONNECTED),
+            conditions=(_C.DISCONNECTED, _C.PLATEAU, _C.POOR_INITIALIZATION),
             causes=(Cause.LOSS, Cause.GRAPH),
             loss=_rounded,
         ),
@@ -120,16 +120,16 @@ def patients() -> tuple[Patient, ...]:
             "loss_flat_tails",
             "A bounded robust loss whose outputs all start in its flat tail.",
             real.with_(evaluate=None),
-            conditions=(_C.PLATEAU,),
+            conditions=(_C.PLATEAU, _C.POOR_INITIALIZATION),
             causes=_LOSS,
             loss=_saturated_huber,
         ),
         sick(
             "loss_weight_tiny",
-            "A weight of 0.00001 on the squared error of one-hot sigmoids.",
-            squares.with_(loss=_sigmoid_squares),
-            conditions=(_C.LEARNING_RATE_TOO_LOW, _C.PLATEAU),
+            "A weight of 0.00001 on a loss of one class against all others.",
+            singles.with_(loss=_one_against_all),
+            conditions=(_C.PLATEAU,),
             causes=_LOSS_OR_RATE,
-            loss=_times(_sigmoid_squares, 1e-5),
+            loss=_times(_one_against_all, 1e-5),
         ),
     )

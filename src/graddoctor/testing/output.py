@@ -45,7 +45,7 @@ def _classes() -> tuple[Patient, ...]:
     def conv() -> nn.Module:
         return fitted(cnn())
 
-    images = training(digits, "classes", net, sgd(0.1), epochs=10)
+    images = training(digits, "classes", net, sgd(0.1), epochs=24)
     maps = training(digits, "classes", conv, sgd(0.05), epochs=8)
     clouds = training(blobs, "classes", lambda: fitted(mlp((16, 48, 48, 6))), sgd(0.1), epochs=8)
     unjudged = clouds.with_(evaluate=None)
@@ -71,7 +71,7 @@ def _classes() -> tuple[Patient, ...]:
             "output_softmax_attention",
             "A transformer returns probabilities to a loss that wants logits; judged by its loss alone.",
             training(recall, "classes", Transformer, adam(5e-3), judged=False),
-            conditions=(_C.PLATEAU,),
+            conditions=(_C.SATURATION,),
             causes=_OUT,
             model=seeded(lambda: _Normalised(Transformer())),
         ),
@@ -88,7 +88,7 @@ def _classes() -> tuple[Patient, ...]:
             "output_relu_logits",
             "A ReLU on logits that start below zero: silent, and nothing flows back.",
             images,
-            conditions=(_C.DEAD_UNITS,),
+            conditions=(_C.DEAD_UNITS, _C.DISCONNECTED, _C.PLATEAU, _C.POOR_INITIALIZATION),
             causes=(Cause.OUTPUT_ACTIVATION, Cause.INITIALIZATION),
             modules=("last",),
             model=seeded(_silent_logits),
@@ -97,7 +97,7 @@ def _classes() -> tuple[Patient, ...]:
             "output_clamped",
             "Logits clamped to ±0.3 keep the loss near where it starts; judged by its loss alone.",
             unjudged,
-            conditions=(_C.SATURATION,),
+            conditions=(_C.PLATEAU, _C.SATURATION),
             causes=_OUT,
             modules=("last",),
             model=seeded(lambda: _ending(lambda: fitted(mlp((16, 48, 48, 6))), nn.Hardtanh(-0.3, 0.3))),
@@ -123,7 +123,7 @@ def _regressions() -> tuple[Patient, ...]:
             "output_relu_regression",
             "A ReLU at the end of a regression on targets of both signs.",
             base,
-            conditions=(),
+            conditions=(_C.DEAD_UNITS, _C.PLATEAU),
             causes=_OUT,
             modules=("last",),
             model=seeded(lambda: _ending(net, nn.ReLU())),
@@ -132,7 +132,7 @@ def _regressions() -> tuple[Patient, ...]:
             "output_sigmoid_regression",
             "A sigmoid at the end of a regression on targets of mean 0 and spread 1.",
             with_adam,
-            conditions=(),
+            conditions=(_C.PLATEAU, _C.SATURATION),
             causes=_OUT,
             modules=("last",),
             model=seeded(lambda: _ending(net, nn.Sigmoid())),
@@ -141,7 +141,7 @@ def _regressions() -> tuple[Patient, ...]:
             "output_tanh_shrunk",
             "The network ends in 0.5 tanh, which cannot reach most targets; judged by its loss alone.",
             training(teacher, "real", net, adam(3e-3), judged=False),
-            conditions=(_C.SATURATION,),
+            conditions=(_C.PLATEAU, _C.SATURATION),
             causes=_OUT,
             modules=("last",),
             model=seeded(lambda: _ending(net, Fn(lambda x: 0.5 * torch.tanh(x)))),
@@ -162,7 +162,7 @@ def _binary() -> tuple[Patient, ...]:
             "output_sigmoid_twice",
             "A sigmoid before the loss that applies one itself: no sample can be called negative.",
             base,
-            conditions=(),
+            conditions=(_C.PLATEAU, _C.SATURATION),
             causes=_OUT,
             modules=("last",),
             model=seeded(lambda: _ending(net, nn.Sigmoid())),

@@ -11,7 +11,7 @@ from torch.nn import functional
 from graddoctor.terms import Cause, Condition
 from graddoctor.testing._data import Tensors, digits, tabular, teacher
 from graddoctor.testing._nets import fitted, mlp
-from graddoctor.testing._patient import Patient, adam, plain_loss, seeded, sgd, sick, training
+from graddoctor.testing._patient import Patient, plain_loss, seeded, sgd, sick, training
 
 _C = Condition
 _PRECISION = (Cause.PRECISION,)
@@ -96,17 +96,16 @@ def patients() -> tuple[Patient, ...]:
         "real",
         lambda: fitted(mlp((10, 48, 48, 1))),
         sgd(1e-3, 0.9),
-        epochs=60,
+        epochs=100,
         loss=_cast_loss,
         judged=False,
     )
-    under = (_C.UNDERFLOW,)
     return (
         sick(
             "precision_half_forward",
             "Linear layers compute in float16 while the loss is scaled to a millionth: gradients round to zero.",
             images,
-            conditions=under,
+            conditions=(_C.DISCONNECTED, _C.PLATEAU, _C.POOR_INITIALIZATION, _C.UNDERFLOW),
             causes=_PRECISION,
             model=seeded(lambda: _halved(fitted(mlp((64, 48, 48, 10))))),
         ),
@@ -114,7 +113,7 @@ def patients() -> tuple[Patient, ...]:
             "precision_autocast_half",
             "float16 autocast without a loss scale, on a loss scaled to a millionth.",
             images,
-            conditions=under,
+            conditions=(_C.DISCONNECTED, _C.PLATEAU, _C.POOR_INITIALIZATION, _C.UNDERFLOW),
             causes=_PRECISION,
             precision=torch.float16,
         ),
@@ -122,7 +121,7 @@ def patients() -> tuple[Patient, ...]:
             "precision_gradient_rounded",
             "A custom backward rounds the gradient at the features to float16, far below its smallest number.",
             tanh,
-            conditions=under,
+            conditions=(_C.DISCONNECTED, _C.PLATEAU, _C.POOR_INITIALIZATION),
             causes=_PRECISION,
             modules=("body",),
             model=seeded(lambda: _Rounding(rounds=True)),
@@ -131,26 +130,9 @@ def patients() -> tuple[Patient, ...]:
             "precision_bfloat16_weights",
             "Weights kept in bfloat16 under small steps: most updates are smaller than the last bit.",
             table,
-            conditions=under,
-            causes=_PRECISION,
+            conditions=(_C.LEARNING_RATE_TOO_LOW, _C.UNDERFLOW),
+            causes=(Cause.PRECISION, Cause.LEARNING_RATE),
             model=seeded(lambda: fitted(mlp((10, 48, 48, 1))).to(torch.bfloat16)),
-        ),
-        sick(
-            "precision_half_weights",
-            "model.half() under small Adam steps: the gradients are fine, the updates of most weights are lost.",
-            training(
-                teacher,
-                "real",
-                lambda: fitted(mlp((12, 48, 48, 1))),
-                adam(5e-5, eps=1e-4),
-                epochs=30,
-                size=16,
-                loss=_cast_loss,
-                judged=False,
-            ),
-            conditions=under,
-            causes=_PRECISION,
-            model=seeded(lambda: fitted(mlp((12, 48, 48, 1))).half()),
         ),
         sick(
             "precision_loss_overflows",

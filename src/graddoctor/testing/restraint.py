@@ -47,13 +47,12 @@ def _decayed_group(lr: float, decay: float) -> Optimizer:
 def _decay() -> tuple[Patient, ...]:
     cause = (Cause.WEIGHT_DECAY,)
     images = training(digits, "classes", _net, sgd(0.05), epochs=10)
-    shrinks = (_C.PLATEAU,)
     return (
         sick(
             "decay_sgd",
             "Weight decay of 1 under SGD.",
             images,
-            conditions=shrinks,
+            conditions=(_C.PLATEAU, _C.VANISHING),
             causes=cause,
             optimizer=sgd(0.05, weight_decay=1.0),
         ),
@@ -61,7 +60,7 @@ def _decay() -> tuple[Patient, ...]:
             "decay_adamw",
             "AdamW with a decay of 100 at a rate of 0.001: a tenth of every weight goes in each step.",
             training(digits, "classes", _net, adam(1e-3), epochs=10),
-            conditions=shrinks,
+            conditions=(_C.PLATEAU,),
             causes=cause,
             optimizer=lambda m: torch.optim.AdamW(m.parameters(), 1e-3, weight_decay=100.0),
         ),
@@ -69,7 +68,7 @@ def _decay() -> tuple[Patient, ...]:
             "decay_group",
             "One param group, the weights of a CNN, decays with 0.8.",
             training(digits, "classes", lambda: fitted(cnn()), sgd(0.05), epochs=8),
-            conditions=shrinks,
+            conditions=(_C.PLATEAU, _C.VANISHING),
             causes=cause,
             optimizer=_decayed_group(0.05, 0.8),
         ),
@@ -77,15 +76,15 @@ def _decay() -> tuple[Patient, ...]:
             "decay_squared_in_loss",
             "The loss adds 0.3 times the sum of all squared weights.",
             images,
-            conditions=shrinks,
+            conditions=(_C.PLATEAU, _C.POOR_INITIALIZATION),
             causes=(Cause.WEIGHT_DECAY, Cause.LOSS),
             loss=_penalised(plain_loss("classes"), 0.3, 2),
         ),
         sick(
             "decay_absolute_in_loss",
             "The loss adds 0.05 times the sum of all absolute weights.",
-            training(tabular, "real", lambda: fitted(mlp((10, 48, 48, 1))), sgd(0.02, 0.9), epochs=16),
-            conditions=shrinks,
+            training(tabular, "real", lambda: fitted(mlp((10, 48, 48, 1))), sgd(0.05, 0.9), epochs=20),
+            conditions=(_C.PLATEAU, _C.POOR_INITIALIZATION),
             causes=(Cause.WEIGHT_DECAY, Cause.LOSS),
             loss=_penalised(plain_loss("real"), 0.05, 1),
         ),
@@ -93,7 +92,7 @@ def _decay() -> tuple[Patient, ...]:
             "decay_adam_coupled",
             "Adam with a coupled decay of 1, which its own scaling turns into a constant pull to zero.",
             training(teacher, "real", lambda: fitted(mlp((12, 48, 48, 1))), adam(3e-3), judged=False),
-            conditions=shrinks,
+            conditions=(_C.OSCILLATION, _C.PLATEAU),
             causes=cause,
             optimizer=adam(3e-3, weight_decay=1.0),
         ),
@@ -120,7 +119,7 @@ class _Squeezed(nn.Module):
 
     def __init__(self, factor: float) -> None:
         super().__init__()
-        self.body, self.head = fitted(mlp((10, 8, 8, 8))), nn.Linear(8, 1)
+        self.body, self.head = fitted(mlp((10, 8, 8))), fitted(mlp((8, 24, 1)))
         self.factor = factor
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -132,14 +131,13 @@ class _Squeezed(nn.Module):
 
 def _clipping() -> tuple[Patient, ...]:
     cause = (Cause.CLIPPING,)
-    stalls = (_C.LEARNING_RATE_TOO_LOW,)
     images = training(digits, "classes", _net, sgd(0.05), epochs=10)
     return (
         sick(
             "clip_norm_to_nothing",
             "Gradients are clipped to a norm of 0.0003 under SGD.",
             images,
-            conditions=stalls,
+            conditions=(_C.PLATEAU,),
             causes=cause,
             clip=_clip_norm(3e-4),
         ),
@@ -147,7 +145,7 @@ def _clipping() -> tuple[Patient, ...]:
             "clip_value_to_nothing",
             "Gradients are clipped to ±0.000001 in a CNN.",
             training(digits, "classes", lambda: fitted(cnn()), sgd(0.05), epochs=8),
-            conditions=stalls,
+            conditions=(_C.PLATEAU,),
             causes=cause,
             clip=_clip_value(1e-6),
         ),
@@ -155,7 +153,7 @@ def _clipping() -> tuple[Patient, ...]:
             "clip_norm_residual",
             "A residual network under SGD, clipped to 0.001.",
             training(digits, "classes", lambda: ResidualMLP(64, 32, 10, blocks=6), sgd(0.05), epochs=8),
-            conditions=stalls,
+            conditions=(_C.LEARNING_RATE_TOO_LOW, _C.PLATEAU),
             causes=cause,
             clip=_clip_norm(1e-3),
         ),
@@ -163,7 +161,7 @@ def _clipping() -> tuple[Patient, ...]:
             "clip_attention",
             "A transformer under Adam, clipped so far down that its epsilon drowns what is left.",
             training(recall, "classes", Transformer, adam(5e-3)),
-            conditions=stalls,
+            conditions=(_C.PLATEAU,),
             causes=cause,
             clip=_clip_norm(1e-9),
         ),
@@ -171,15 +169,15 @@ def _clipping() -> tuple[Patient, ...]:
             "clip_parameter_hook",
             "A hook on every parameter clamps its gradient to ±0.000003.",
             images,
-            conditions=stalls,
+            conditions=(_C.PLATEAU,),
             causes=cause,
             model=seeded(lambda: _hooked(_net, lambda gradient: gradient.clamp(-3e-6, 3e-6))),
         ),
         sick(
             "clip_tensor_hook",
             "A tensor hook between body and head multiplies the gradient by 0.000001.",
-            training(tabular, "real", lambda: _Squeezed(1.0), sgd(0.03, 0.9), epochs=20),
-            conditions=(_C.VANISHING,),
+            training(tabular, "real", lambda: _Squeezed(1.0), sgd(0.03, 0.9), epochs=40),
+            conditions=(_C.PLATEAU,),
             causes=(Cause.CLIPPING, Cause.GRAPH),
             modules=("body",),
             model=seeded(lambda: _Squeezed(1e-6)),

@@ -83,7 +83,6 @@ def patients() -> tuple[Patient, ...]:
 
 
 def _images() -> tuple[Patient, ...]:
-    unscaled = (_C.UNSCALED_INPUT,)
     tanh = training(digits, "classes", lambda: fitted(mlp((64, 64, 64, 10), nn.Tanh), "tanh"), sgd(0.05))
     relu = training(digits, "classes", lambda: fitted(mlp((64, 64, 64, 64, 10))), sgd(0.05))
     conv = training(digits, "classes", lambda: fitted(cnn()), sgd(0.05), epochs=8)
@@ -96,7 +95,7 @@ def _images() -> tuple[Patient, ...]:
             "input_pixels_tanh",
             "Pixels from 0 to 255 go straight into a tanh layer.",
             tanh,
-            conditions=(*unscaled, _C.SATURATION),
+            conditions=(_C.OSCILLATION, _C.SATURATION, _C.UNSCALED_INPUT),
             causes=_INPUT,
             **_parts(pixels),
         ),
@@ -104,7 +103,7 @@ def _images() -> tuple[Patient, ...]:
             "input_pixels_cnn",
             "A CNN is fed pixels from 0 to 255 at the rate that suits standardised ones.",
             conv,
-            conditions=(*unscaled, _C.EXPLODING, _C.POOR_INITIALIZATION, _C.LEARNING_RATE_TOO_HIGH),
+            conditions=(_C.DEAD_UNITS, _C.EXPLODING, _C.PLATEAU, _C.POOR_INITIALIZATION, _C.UNSCALED_INPUT),
             causes=_INPUT,
             **_parts(pixels),
         ),
@@ -112,7 +111,14 @@ def _images() -> tuple[Patient, ...]:
             "input_loader_bytes",
             "The loader multiplies standardised images by 255 on their way to the network.",
             relu,
-            conditions=(*unscaled, _C.EXPLODING, _C.POOR_INITIALIZATION),
+            conditions=(
+                _C.DEAD_UNITS,
+                _C.EXPLODING,
+                _C.LEARNING_RATE_TOO_HIGH,
+                _C.NON_FINITE,
+                _C.POOR_INITIALIZATION,
+                _C.UNSCALED_INPUT,
+            ),
             causes=_INPUT,
             batches=_byte_loader,
             evaluate=score(changed(digits, lambda x: x * 255)),
@@ -123,7 +129,13 @@ def _images() -> tuple[Patient, ...]:
             training(
                 digits, "classes", lambda: fitted(ResidualMLP(64, 32, 10, blocks=3, norm=False, scale=0.5)), sgd(0.03)
             ),
-            conditions=(_C.EXPLODING, _C.POOR_INITIALIZATION),
+            conditions=(
+                _C.EXPLODING,
+                _C.LEARNING_RATE_TOO_HIGH,
+                _C.NON_FINITE,
+                _C.POOR_INITIALIZATION,
+                _C.UNSCALED_INPUT,
+            ),
             causes=(Cause.INPUT_SCALE, Cause.INITIALIZATION),
             modules=("0",),
             model=seeded(
@@ -136,7 +148,7 @@ def _images() -> tuple[Patient, ...]:
             "input_tiny",
             "Images shrunk to a ten-thousandth: all samples look alike to the first layer.",
             relu,
-            conditions=(_C.UNSCALED_INPUT, _C.PLATEAU),
+            conditions=(_C.DEAD_UNITS, _C.PLATEAU, _C.UNSCALED_INPUT),
             causes=_INPUT,
             **_parts(changed(digits, lambda x: x * 1e-4)),
         ),
@@ -151,7 +163,7 @@ def _tables() -> tuple[Patient, ...]:
             "input_one_column",
             "One of ten columns is ten thousand times larger than the others, as grams among tonnes.",
             tanh,
-            conditions=(_C.UNSCALED_INPUT, _C.SATURATION),
+            conditions=(_C.PLATEAU, _C.POOR_INITIALIZATION, _C.SATURATION, _C.UNSCALED_INPUT),
             causes=_INPUT,
             **_parts(changed(tabular, _column(6, 1e4))),
         ),
@@ -159,7 +171,7 @@ def _tables() -> tuple[Patient, ...]:
             "input_offset",
             "All columns sit at 100 with a spread of one, as years or temperatures do.",
             relu,
-            conditions=(_C.UNSCALED_INPUT, _C.LEARNING_RATE_TOO_HIGH),
+            conditions=(_C.DEAD_UNITS, _C.EXPLODING, _C.NON_FINITE, _C.POOR_INITIALIZATION, _C.UNSCALED_INPUT),
             causes=_INPUT,
             **_parts(changed(tabular, lambda x: x + 100)),
         ),
@@ -167,7 +179,7 @@ def _tables() -> tuple[Patient, ...]:
             "input_missing_values",
             "Missing values are written as -999.",
             relu,
-            conditions=(_C.UNSCALED_INPUT,),
+            conditions=(_C.EXPLODING, _C.NON_FINITE, _C.POOR_INITIALIZATION, _C.UNSCALED_INPUT),
             causes=_INPUT,
             **_parts(changed(tabular, _missing)),
         ),
@@ -183,7 +195,7 @@ def _targets() -> tuple[Patient, ...]:
             "target_thousands_sgd",
             "Prices of spread 1000 under the squared error: the first steps blow the network up.",
             sized,
-            conditions=(_C.EXPLODING, _C.NON_FINITE, _C.LEARNING_RATE_TOO_HIGH),
+            conditions=(_C.EXPLODING, _C.NON_FINITE),
             causes=_TARGET,
             **_parts(changed(teacher, target=lambda y: 1000 * y)),
         ),
@@ -191,7 +203,7 @@ def _targets() -> tuple[Patient, ...]:
             "target_thousands_adam",
             "Targets of spread 100000: Adam's steps of a fixed size never get there.",
             with_adam,
-            conditions=(_C.LEARNING_RATE_TOO_LOW, _C.PLATEAU),
+            conditions=(_C.EXPLODING, _C.LEARNING_RATE_TOO_LOW, _C.PLATEAU),
             causes=_TARGET,
             **_parts(changed(teacher, target=lambda y: 1e5 * y)),
         ),
@@ -199,7 +211,7 @@ def _targets() -> tuple[Patient, ...]:
             "target_offset",
             "Targets of spread one around 500: all effort goes into the offset.",
             with_adam,
-            conditions=(_C.OSCILLATION,),
+            conditions=(_C.EXPLODING, _C.POOR_INITIALIZATION),
             causes=_TARGET,
             **_parts(changed(teacher, target=lambda y: y + 500)),
         ),
