@@ -19,6 +19,7 @@ SOUND = 0.12
 """A run that leaves less than this to gain is sound: no experiment could gain more than noise does."""
 
 FULL_GAIN = 0.2
+METRIC_GAIN = 0.1
 NEAR_BEST = 0.6
 RATE_ALONE = 0.6
 """A structure that needs another rate is not credited where that rate alone gives this share of its gain."""
@@ -47,13 +48,26 @@ def decide(seen: Observation, suspicions: tuple[Suspicion, ...], bench: Bench) -
             break
         for arm in _arms(step, seen, bench):
             tried.append(arm)
-            if bench.enough(arm.gain) and not arm.worse_metric:
+            if _settles(step, arm, bench):
                 return Verdict(_credited(arm, bench, tried), tuple(bench.arms.values()), bench.aborted)
             if bench.exhausted:
                 break
     return Verdict(
-        _best_of(tried, bench), tuple(bench.arms.values()), bench.aborted, tuple(a for a in tried if a.worse_metric)
+        _best_of(tried, bench), tuple(bench.arms.values()), bench.aborted, tuple(a for a in tried if a.contradicted)
     )
+
+
+def _settles(step: Step | None, arm: Arm, bench: Bench) -> bool:
+    """Whether no further experiment is needed.
+
+    What undoes something specific need not give back half: a clear gain at full length is its own. Batches in order
+    deceive the training loss, which follows them; there the metric speaks.
+    """
+    if arm.cause is Cause.BATCHING and arm.metric_gain >= METRIC_GAIN:
+        return True
+    if step is not None and step.specific and arm.share == 1 and arm.gain >= FULL_GAIN and not arm.contradicted:
+        return True
+    return bench.enough(arm)
 
 
 def _arms(step: Step | None, seen: Observation, bench: Bench) -> Iterable[Arm]:
@@ -66,7 +80,9 @@ def _arms(step: Step | None, seen: Observation, bench: Bench) -> Iterable[Arm]:
         return
     arm = bench.run(step.remedy)
     yield arm
-    if step.structural and not arm.failed and not bench.enough(arm.gain):
+    if step.specific and arm.gain >= NOTICEABLE and not bench.enough(arm):
+        yield bench.run(step.remedy, 1.0)
+    if step.structural and not arm.failed and not bench.enough(arm):
         factor = _swept(step.remedy, bench)
         if factor is not None:
             yield bench.run(step.remedy.then(learning_rate(factor)))
@@ -97,25 +113,25 @@ def _credited(arm: Arm, bench: Bench, tried: list[Arm]) -> Arm:
         return arm
     alone = bench.run(learning_rate(arm.remedy.rate))
     tried.append(alone)
-    return alone if alone.gain >= RATE_ALONE * arm.gain and not alone.worse_metric else arm
+    return alone if alone.gain >= RATE_ALONE * arm.gain and not alone.contradicted else arm
 
 
 def _best_of(tried: list[Arm], bench: Bench) -> Arm | None:
     """Where nothing gives back half: the first in order that comes near the best, confirmed at full length."""
-    good = [arm for arm in tried if not arm.worse_metric and not arm.failed]
+    good = [arm for arm in tried if not arm.contradicted and not arm.failed]
     best = max((arm.gain for arm in good), default=0.0)
     if best < SOUND or bench.exhausted:
         return None
     chosen = next(arm for arm in good if arm.gain >= NEAR_BEST * best)
     full = bench.run(chosen.remedy, 1.0)
-    return full if full.gain >= FULL_GAIN and not full.worse_metric else None
+    return full if full.gain >= FULL_GAIN and not full.contradicted else None
 
 
 def trial_of(arm: Arm, *, helped: bool) -> Trial:
     """Tell an experiment as a report shows it."""
     steps = arm.outcome.steps if arm.outcome else 0
     ended = f"; could not be run: {arm.failed}" if arm.failed else ""
-    agreed = not arm.worse_metric or arm.failed or arm.gain < NOTICEABLE
+    agreed = not arm.contradicted or arm.failed or arm.gain < NOTICEABLE
     contradicted = "" if agreed else "; the loss fell and the metric did not agree"
     sentence = f"{arm.remedy.name}: progress {arm.progress:.2f} ({arm.gain:+.2f}) after {steps} steps"
     return Trial(

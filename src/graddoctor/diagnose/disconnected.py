@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graddoctor.diagnose.observation import Observation
 from graddoctor.diagnose.suspicion import Suspicion
-from graddoctor.terms import Condition
+from graddoctor.terms import Cause, Condition
 
 
 def disconnected(seen: Observation) -> tuple[Suspicion, ...]:
@@ -19,11 +19,9 @@ def disconnected(seen: Observation) -> tuple[Suspicion, ...]:
     if seen.missing:
         parts.append(f"the optimizer was not given {len(seen.missing)} trainable parameters")
     numbers = {"without_gradient": float(len(unreached)), "not_in_optimizer": float(len(seen.missing))}
-    return (
-        Suspicion(
-            Condition.DISCONNECTED, where, numbers, at_start=True, sentence=f"{' and '.join(parts)}.".capitalize()
-        ),
-    )
+    said = f"{' and '.join(parts)}.".capitalize()
+    found = Suspicion(Condition.DISCONNECTED, where, numbers, at_start=True, sentence=said, causes=(Cause.GRAPH,))
+    return (found,)
 
 
 def _names(seen: Observation) -> list[str]:

@@ -17,16 +17,23 @@ from graddoctor.errors import RecipeError
 from graddoctor.prove.experiment import Arm, Bench, Plain
 from graddoctor.prove.yardstick import Yardstick, measure, smoothed, window_of
 from graddoctor.recipe import Recipe
+from graddoctor.remedies.data import come_ordered
 from graddoctor.remedies.initialization import deviation
+from graddoctor.remedies.precision import uses_low_precision
 from graddoctor.remedies.survey import Survey, survey
-from graddoctor.terms import Condition, Finding, Severity, Trial
-from graddoctor.train import build_model, train
+from graddoctor.terms import Cause, Condition, Finding, Severity, Trial
+from graddoctor.train import BatchSource, build_model, train
 
 LEARNS = 0.1
 """A run that removes less than this share of the constant predictor's loss does not learn."""
 
+POORLY = 0.5
+"""Parameters without a gradient are told, also unconfirmed, where less than this is learned."""
+
 EXPERIMENT_RUNS = 10.0
 """All experiments together may take so many times the steps of the plain run."""
+
+_ORDER_BATCHES = 64
 
 Tell = Callable[..., None]
 """``tell(phase, done, total, detail)``."""
@@ -77,7 +84,7 @@ def examine(
     interrupted = seen.outcome.ended == "interrupted"
     verdict = Verdict(None, aborted="interrupted" if interrupted else "")
     plain = Plain(seen.outcome, seen.yardstick, seen.progress)
-    wanted = missing >= SOUND and not interrupted
+    wanted = (missing >= SOUND or seen.ordered) and not interrupted
     if experiments and wanted:
         bench = _bench(recipe, plain, deadline, tell)
         verdict = decide(seen, suspicions, bench)
@@ -109,6 +116,8 @@ def observe(recipe: Recipe, *, steps: int, deadline: float = math.inf, tell: Tel
             "build it inside the function, or return copy.deepcopy(network)"
         )
         raise RecipeError(msg)
+    batches = BatchSource(recipe).first(_ORDER_BATCHES)
+    low_precision = uses_low_precision(recipe, model, batches[0]) if batches else False
     monitor = Monitor(recipe, announce=lambda done, of: tell("training", done, of))
     outcome = train(recipe, steps=steps, observer=monitor, deadline=deadline)
     probes = monitor.finish(outcome)
@@ -128,6 +137,8 @@ def observe(recipe: Recipe, *, steps: int, deadline: float = math.inf, tell: Tel
         rates=monitor.rate_curve(),
         groups=monitor.groups,
         missing=monitor.missing,
+        low_precision=low_precision,
+        ordered=come_ordered(batches),
     )
 
 
@@ -172,11 +183,13 @@ def _findings(
             arm, suspicions, left, trials, missing=missing, deviations=seen.deviations, output=_output_modules(seen)
         )
         return (finding,)
-    if missing < SOUND or (experiments and seen.progress >= LEARNS):
-        return ()
     severity = Severity.WARNING
-    if experiments:  # it does not learn, and nothing that was tried helps: say what is certain
-        certain = {Condition.NON_FINITE, Condition.PLATEAU, Condition.DISCONNECTED}
+    if missing < SOUND:
+        return ()
+    if experiments:  # nothing that was tried helps: say what is certain
+        certain = {Condition.DISCONNECTED} if seen.progress < POORLY else set()
+        if seen.progress < LEARNS:
+            certain |= {Condition.NON_FINITE, Condition.PLATEAU}
         return tuple(unconfirmed(s, severity) for s in suspicions if s.condition in certain)[:1]
     return tuple(unconfirmed(s, severity) for s in suspicions)
 
@@ -207,6 +220,8 @@ def _treated(arm: Arm, seen: Observation) -> Observation:
         deviations={},
         raw_norms=seen.raw_norms[:0],
         missing=monitor.missing,
+        low_precision=arm.cause is not Cause.PRECISION and seen.low_precision,
+        ordered=False,
     )
 
 

@@ -10,7 +10,7 @@ from graddoctor.diagnose.observation import Observation
 from graddoctor.diagnose.suspicion import Suspicion
 from graddoctor.diagnose.vanishing import DECADES, hidden_rows, lost, modules_of, per_element
 from graddoctor.observe.probe import Probe
-from graddoctor.terms import Condition
+from graddoctor.terms import Cause, Condition
 
 _NORM_JUMP = 1e3
 
@@ -27,6 +27,7 @@ def exploding(seen: Observation) -> tuple[Suspicion, ...]:
                 {"first_nonfinite_step": float(bad)},
                 at_start=bad == 0,
                 sentence=f"The loss is no longer a number from step {bad} on.",
+                causes=(Cause.INPUT_SCALE,) if any(i.nonfinite for i in seen.start.inputs) else (),
             )
         )
     growth = [(look, max(-lost(look), signal_growth(look))) for look in seen.moments]

@@ -77,6 +77,7 @@ def unconfirmed(suspicion: Suspicion, severity: Severity) -> Finding:
         condition=suspicion.condition,
         severity=severity,
         modules=suspicion.modules,
+        causes=tuple(Blame(cause, suspicion.modules, sentence=cause.sentence) for cause in suspicion.causes),
         numbers=dict(suspicion.numbers),
         summary=suspicion.condition.sentence,
         detail=suspicion.sentence,

@@ -61,6 +61,8 @@ class Observation:
         Largest learning rate of every step.
     groups, missing
         Settings of the optimizer's groups; trainable parameters that it was not given.
+    low_precision, ordered
+        Whether anything in a step is computed in 16 bits; whether batches come in an order.
     """
 
     recipe: Recipe
@@ -75,6 +77,8 @@ class Observation:
     rates: Numbers = field(default_factory=lambda: np.zeros(0))
     groups: tuple[Group, ...] = ()
     missing: tuple[str, ...] = ()
+    low_precision: bool = False
+    ordered: bool = False
 
     @property
     def start(self) -> Probe:

@@ -12,19 +12,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from graddoctor.diagnose.exploding import signal_growth
 from graddoctor.diagnose.observation import Observation, worst
 from graddoctor.diagnose.poor_initialization import IDENTICAL
 from graddoctor.diagnose.saturation import makes_output
 from graddoctor.diagnose.suspicion import Suspicion
-from graddoctor.diagnose.underflow import in_low_precision
 from graddoctor.diagnose.unscaled_input import oddity
 from graddoctor.diagnose.vanishing import DECADES, lost
 from graddoctor.remedies.activation import bare_output, exchanged
 from graddoctor.remedies.clipping import no_clipping
-from graddoctor.remedies.data import leaves, shuffled, standardised_inputs, standardised_targets
+from graddoctor.remedies.data import shuffled, standardised_inputs, standardised_targets
 from graddoctor.remedies.graph import attached, unfrozen, unhooked
 from graddoctor.remedies.initialization import reinitialised
 from graddoctor.remedies.optimizer import (
@@ -38,7 +36,6 @@ from graddoctor.remedies.penalty import no_penalty
 from graddoctor.remedies.precision import float32
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause, Condition
-from graddoctor.train import BatchSource
 
 HIGH_MOMENTUM = 0.97
 OUTPUT_GAP = 0.1
@@ -62,12 +59,30 @@ SMOOTH_SATURATING = frozenset({"tanh", "hardtanh", "softsign", "sin", "cos", "er
 RECTIFIED = frozenset({"relu", "relu6", "threshold"})
 
 
+_SPECIFIC = frozenset(
+    {
+        Cause.PRECISION,
+        Cause.GRAPH,
+        Cause.CLIPPING,
+        Cause.SCHEDULE,
+        Cause.WEIGHT_DECAY,
+        Cause.MOMENTUM,
+        Cause.BATCHING,
+    }
+)
+
+
 @dataclass(frozen=True)
 class Step:
     """One suspected cause: the change that undoes it, and whether other rates may be tried with it."""
 
     remedy: Remedy
     structural: bool = False
+
+    @property
+    def specific(self) -> bool:
+        """Whether the change undoes something that was added, and helps hardly anything else."""
+        return self.cause in _SPECIFIC
 
     @property
     def cause(self) -> Cause:
@@ -83,7 +98,7 @@ def plan(seen: Observation, suspicions: tuple[Suspicion, ...]) -> Iterator[Step 
         yield Step(bare_output(), structural=True)
     if any(max(g.momentum, g.beta1) > HIGH_MOMENTUM for g in seen.groups):
         yield Step(ordinary_momentum())
-    if ordered(seen):
+    if seen.ordered:
         yield Step(shuffled())
     structure = tuple(_structure(seen, suspicions))
     if sick_start(seen):
@@ -97,7 +112,7 @@ def plan(seen: Observation, suspicions: tuple[Suspicion, ...]) -> Iterator[Step 
 
 
 def _added(seen: Observation) -> Iterator[Step]:
-    if in_low_precision(seen) or seen.recipe.precision is not None:
+    if seen.low_precision:
         yield Step(float32())
     if any(p.trainable and p.gradient is None for p in seen.start.parameters):
         yield Step(attached())
@@ -165,19 +180,6 @@ def sick_start(seen: Observation) -> bool:
         or _identical(seen)
         or not look.loss <= START_LOSS * abs(seen.yardstick.baseline)
     )
-
-
-def ordered(seen: Observation) -> bool:
-    """Whether batches come in an order: their targets differ between batches by more than drawing at random would."""
-    batches = BatchSource(seen.recipe).first(64)
-    targets = [tensors[-1][1] for batch in batches if (tensors := leaves(batch))]
-    targets = [t.float().reshape(len(t), -1)[:, 0] for t in targets if t.ndim and len(t) > 1]
-    if len(targets) < 4:  # noqa: PLR2004 - fewer batches show no order
-        return False
-    size = float(np.mean([len(t) for t in targets]))
-    within = float(torch.cat(targets).var())
-    between = float(torch.stack([t.mean() for t in targets]).var())
-    return within > 0 and between > 5 * within / size and between > 0.2 * within
 
 
 def _identical(seen: Observation) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from graddoctor.diagnose.observation import Observation
-from graddoctor.terms import Condition
+from graddoctor.terms import Cause, Condition
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Suspicion:
         Whether it was there before the first step.
     sentence
         What was seen, for a reader.
+    causes
+        What can only be meant, where what was seen leaves no choice; experiments rank all others.
     """
 
     condition: Condition
@@ -33,6 +35,7 @@ class Suspicion:
     numbers: Mapping[str, float] = field(default_factory=dict)
     at_start: bool = False
     sentence: str = ""
+    causes: tuple[Cause, ...] = ()
 
 
 Rule = Callable[[Observation], tuple[Suspicion, ...]]

@@ -8,17 +8,11 @@ from graddoctor.terms import Condition
 
 ZEROS = 0.3
 UNCHANGED = 0.5
-_LOW = ("float16", "bfloat16")
-
-
-def in_low_precision(seen: Observation) -> bool:
-    """Whether any operation of the forward pass produced float16 or bfloat16."""
-    return any(name in dtype for look in seen.probes for dtype in look.dtypes for name in _LOW)
 
 
 def underflow(seen: Observation) -> tuple[Suspicion, ...]:
     """Suspect zeros among gradients, or steps that move nothing, where something is computed in few bits."""
-    if not in_low_precision(seen):
+    if not seen.low_precision:
         return ()
     zeros = max(look.low_precision_zeros for look in seen.probes)
     stuck = {

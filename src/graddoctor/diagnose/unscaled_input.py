@@ -31,14 +31,11 @@ def oddity(reading: InputReading) -> str:
     if "float" not in reading.dtype:
         return ""
     offset = abs(reading.mean) / reading.std if reading.std > 0 else 0.0
-    if reading.role == "target" and reading.std > TARGET_SPREAD:
-        return f"spreads by {reading.std:.3g}"
-    if offset > OFFSET:
-        return f"lies {offset:.0f} standard deviations from zero"
-    if reading.role == "target":
-        return ""
-    if reading.absmax > LARGE:
-        return f"reaches {reading.absmax:.3g}"
-    if reading.absmax < SMALL:
-        return f"stays within {reading.absmax:.3g} of zero"
-    return ""
+    target = reading.role == "target"
+    signs = (
+        (target and reading.std > TARGET_SPREAD, f"spreads by {reading.std:.3g}"),
+        (offset > OFFSET, f"lies {offset:.0f} standard deviations from zero"),
+        (not target and reading.absmax > LARGE, f"reaches {reading.absmax:.3g}"),
+        (not target and reading.absmax < SMALL, f"stays within {reading.absmax:.3g} of zero"),
+    )
+    return next((words for applies, words in signs if applies), "")

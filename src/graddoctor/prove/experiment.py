@@ -55,13 +55,18 @@ class Arm:
     progress: float
     gain: float
     share: float
-    worse_metric: bool = False
+    metric_gain: float = 0.0
     failed: str = ""
 
     @property
     def cause(self) -> Cause:
         """What the change undoes."""
         return self.remedy.causes[0]
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether the metric got worse while the loss got better."""
+        return self.metric_gain < -_METRIC_SLACK
 
     @property
     def evaluation(self) -> float | None:
@@ -95,9 +100,12 @@ class Bench:
             self.aborted = "the steps for experiments were used up"
         return bool(self.aborted)
 
-    def enough(self, gain: float) -> bool:
-        """Whether a gain settles the question."""
-        return gain >= max(ENOUGH * self.plain.missing, NOTICEABLE)
+    def enough(self, arm: Arm) -> bool:
+        """Whether an arm settles the question: half of what is missing is back, and the metric does not disagree."""
+        return arm.gain >= self._half_of_missing() and not arm.contradicted
+
+    def _half_of_missing(self) -> float:
+        return max(ENOUGH * self.plain.missing, NOTICEABLE)
 
     def run(self, remedy: Remedy, share: float = HALF) -> Arm:
         """Train the treated recipe for a share of the plain run's steps; ends early when it clearly helps."""
@@ -117,7 +125,7 @@ class Bench:
             yardstick = self.plain.yardstick
             if remedy.causes[0] is Cause.TARGET_SCALE:
                 yardstick = measure(treated)
-            goal = self.plain.progress + _SURE * max(ENOUGH * self.plain.missing, NOTICEABLE)
+            goal = self.plain.progress + _SURE * self._half_of_missing()
             window = window_of(self.plain.outcome.steps_per_epoch, steps)
             watcher = _Goal(yardstick, goal, window, first=math.ceil(_EARLIEST * total))
             outcome = train(treated, steps=steps, observer=watcher, around=remedy.around, deadline=self.deadline)
@@ -129,14 +137,14 @@ class Bench:
         self.steps_left -= outcome.steps
         progress = yardstick.progress(smoothed(outcome.losses, window))
         gain = progress - self.plain.progress
-        return Arm(remedy, treated, outcome, progress, gain, share, worse_metric=self._worse(outcome))
+        return Arm(remedy, treated, outcome, progress, gain, share, self._metric_gain(outcome))
 
-    def _worse(self, outcome: Outcome) -> bool:
-        """Whether the metric contradicts the loss."""
+    def _metric_gain(self, outcome: Outcome) -> float:
+        """Difference in the recipe's metric; 0 where there is none, minus infinity where it is lost."""
         mine, before = outcome.evaluation, self.plain.outcome.evaluation
         if mine is None or before is None or math.isnan(before):
-            return False
-        return not mine >= before - _METRIC_SLACK
+            return 0.0
+        return -math.inf if math.isnan(mine) else mine - before
 
 
 class _Goal(Observer):

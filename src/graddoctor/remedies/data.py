@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from graddoctor.terms import Cause
 from graddoctor.train import BatchSource, build_model, loss_of, takes
 
 _BATCHES = 32
+_FEWEST, _CLEARLY = 4, 5.0
 _REACH = 10.0
 """No standardised value lies further out than so many standard deviations: a feature that hardly varies stays small."""
 
@@ -95,6 +96,21 @@ def shuffled(seed_shift: int = 104_729) -> Remedy:
         return recipe.with_(batches=Shuffled)
 
     return Remedy("batches shuffled", (Cause.BATCHING,), change, "Bottou 2012")
+
+
+def come_ordered(batches: Sequence[Any]) -> bool:
+    """Whether the targets differ between batches by far more than drawing at random would make them.
+
+    Drawn at random, means over n samples have 1/n of the variance of a sample; in order, nearly all of it.
+    """
+    targets = [tensors[-1][1] for batch in batches if (tensors := leaves(batch))]
+    targets = [t.float().reshape(len(t), -1)[:, 0] for t in targets if t.ndim and len(t) > 1]
+    if len(targets) < _FEWEST:
+        return False
+    size = sum(map(len, targets)) / len(targets)
+    within = float(torch.cat(targets).var())
+    between = float(torch.stack([t.mean() for t in targets]).var())
+    return within > 0 and between > _CLEARLY * within / size and between > within / _CLEARLY
 
 
 def leaves(thing: Any, path: Path = ()) -> list[tuple[Path, torch.Tensor]]:

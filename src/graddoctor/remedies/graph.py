@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -24,34 +23,22 @@ class _AttachedMode(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if name_of(func) == "detach" or func == torch.Tensor.data.__get__:  # type: ignore[attr-defined]
+        name = name_of(func)
+        if name == "set_grad_enabled":  # torch.no_grad, and whatever else switches recording off
+            return None
+        if name == "detach" or func == torch.Tensor.data.__get__:  # type: ignore[attr-defined]
             return args[0]
         return func(*args, **(kwargs or {}))
 
 
-@contextmanager
-def _gradients_on() -> Iterator[None]:
-    """`torch.no_grad` does nothing."""
-    enter = torch.no_grad.__enter__
-
-    def stay(self: torch.no_grad) -> None:
-        self.prev = torch.is_grad_enabled()
-
-    torch.no_grad.__enter__ = stay  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        torch.no_grad.__enter__ = enter  # type: ignore[method-assign]
-
-
 def attached() -> Remedy:
-    """Compute the loss as if nothing in it were detached and `torch.no_grad` did nothing."""
+    """Compute the loss as if nothing in it were detached and nothing switched gradients off."""
 
     def change(recipe: Recipe) -> Recipe:
         loss = recipe.loss
 
         def whole(model: nn.Module, batch: Any) -> torch.Tensor:
-            with _AttachedMode(), _gradients_on():
+            with _AttachedMode():
                 return loss(model, batch)
 
         return recipe.with_(loss=whole)

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from graddoctor.randomness import kept_random_state
 from graddoctor.recipe import Recipe
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause
-from graddoctor.train import takes
+from graddoctor.train import loss_of, takes
 
 LOW = frozenset({torch.float16, torch.bfloat16})
 
@@ -35,6 +36,31 @@ def _float32_mode() -> AbstractContextManager[Any]:
 
 def _wide(value: Any) -> Any:
     return torch.float32 if isinstance(value, torch.dtype) and value in LOW else value
+
+
+class _LowSeen(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen = False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        del types
+        result = func(*args, **(kwargs or {}))
+        self.seen |= isinstance(result, torch.Tensor) and result.dtype in LOW
+        return result
+
+
+def uses_low_precision(recipe: Recipe, model: nn.Module, batch: Any) -> bool:
+    """Whether anything in a step is computed in 16 bits, on the way forth or back, by autocast or by hand."""
+    mode = _LowSeen()
+    with kept_random_state(), mode:
+        loss = loss_of(recipe, model, batch)
+        if loss.requires_grad:
+            torch.autograd.backward(loss.sum())
+    model.zero_grad(set_to_none=True)
+    return mode.seen
 
 
 def float32() -> Remedy:
