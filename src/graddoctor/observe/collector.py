@@ -102,7 +102,7 @@ def _local(tensor: Tensor) -> Tensor:
 
 
 class Collector:
-    """Rows of numbers about a fixed list of parameters, ``capacity`` steps at a time."""
+    """Rows of numbers about fixed parameters, ``capacity`` steps at a time. To be called with gradients off."""
 
     def __init__(self, entries: list[Entry], capacity: int, gradient: Stage) -> None:
         self.entries = entries
@@ -254,7 +254,7 @@ def _moments(values: Table, there: NDArray[np.bool_]) -> list[Table]:
 
 
 def _share(part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> Table:
-    share: Table = part.sum(-1) / np.maximum(whole.sum(-1), 1)
+    share: Table = np.where(whole.any(-1), part.sum(-1) / np.maximum(whole.sum(-1), 1), np.nan)
     return share
 
 

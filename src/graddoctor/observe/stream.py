@@ -64,6 +64,7 @@ class Stream:
         self._model, self._optimizer, self._every = model, optimizer, every
         self._off = self._armed = self._touched = self._in_step = self._told = False
         self._raw: Fingerprint | None = None  # of the gradients that were read at the end of backward in this step
+        self._forwards = 0  # what `Taps.forwards` was when the reading of this backward pass was queued
         self._read = 0  # steps that were read
         self._steps: list[int] = []
         self._ring: Ring | None = None
@@ -184,8 +185,9 @@ class Stream:
         self._arm()
 
     def _arm(self, _gradient: Tensor | None = None) -> None:
-        if not self._armed and self.taps.open and engine.in_backward():
-            self._armed = True
+        stale = self._armed and self._forwards != self.taps.forwards  # a backward pass failed before its end
+        if (stale or not self._armed) and self.taps.open and engine.in_backward():
+            self._armed, self._forwards = True, self.taps.forwards
             engine.at_end_of_backward(self.guarded(self._backward_over))
 
     def _backward_over(self) -> None:

@@ -134,6 +134,7 @@ class Taps:
         self.open = False
         self.inside: bool | None = None
         self.names: list[str] = []
+        self.forwards = 0  # uses of modules so far, a checkpoint's second ones left out
         self.read = 0
         self.early = True
         self._turn = 0.0
@@ -179,7 +180,7 @@ class Taps:
         self._calls.clear()
 
     def begin_step(self, read: int, turn: float, *, early: bool, reading: bool) -> None:
-        """Sample other rows from now on, ``read`` steps having been read; ``early`` ones read every gradient exactly."""
+        """Sample other rows from now on. So many steps were ``read``; ``early`` ones read every gradient exactly."""
         self.read, self._turn, self.early, self.open = read, turn, early, reading
         self._calls.clear()
 
@@ -222,6 +223,7 @@ class Taps:
         if output is None or type(output) is not Tensor or engine.is_transformed(output):
             return
         again = engine.in_backward()
+        self.forwards += not again
         tap = self._tap(module, again=again)
         if not tap.fits(output):
             return
