@@ -11,7 +11,7 @@ from typing import Any, Self
 from torch import nn
 from torch.optim import Optimizer
 
-from graddoctor import diagnose
+from graddoctor.diagnose.stream import suspect_stream
 from graddoctor.errors import RecipeError
 from graddoctor.observe.latest import Readings, latest
 from graddoctor.observe.stream import Stream
@@ -74,12 +74,8 @@ class Watch:
 
     def findings(self) -> tuple[Finding, ...]:
         """Return what the rules suspect from the symptoms alone: no experiment has confirmed it."""
-        judge = getattr(diagnose, "suspect_stream", None)
-        if judge is None:
-            return ()
         losses, parameters, activations = self.readings()[1:4]
-        found: tuple[Finding, ...] = tuple(judge(losses.values.tolist(), parameters, activations))
-        return found
+        return suspect_stream(losses.values.tolist(), parameters, activations)
 
     def close(self) -> None:
         """Take every hook off, and write what is buffered. What was recorded can still be read."""

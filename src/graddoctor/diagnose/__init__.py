@@ -1,1 +1,1 @@
-"""TODO."""
+"""From what was observed to what is wrong: rules suspect, experiments decide, findings tell."""

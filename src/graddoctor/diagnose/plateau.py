@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from graddoctor.diagnose.observation import Observation
@@ -43,7 +41,6 @@ def oscillation(seen: Observation) -> tuple[Suspicion, ...]:
     if spread <= SPREAD and rising < RISING:
         return ()
     numbers = {"late_spread": spread, "rising_epochs_share": rising}
-    sentence = f"Late in the run the loss of a step spreads by {spread:.0%} of its mean" + (
-        f", and {rising:.0%} of the epochs end higher than the one before." if math.isfinite(rising) else "."
-    )
+    sentence = f"Late in the run the loss of a step spreads by {spread:.0%} of its mean"
+    sentence += f", and {rising:.0%} of the epochs end higher than the one before." if rising >= RISING else "."
     return (Suspicion(Condition.OSCILLATION, (), numbers, sentence=sentence),)
