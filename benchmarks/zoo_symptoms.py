@@ -124,7 +124,12 @@ def probe_batch(recipe: Recipe, seed: int, rows: int = 256) -> tuple[torch.Tenso
 
 
 def _rms(x: torch.Tensor) -> float:
-    return float(x.detach().double().square().mean().sqrt())
+    """Root mean square of what is a number; infinite if anything is."""
+    values = x.detach().double()
+    if bool(torch.isinf(values).any()):
+        return math.inf
+    numbers = values[torch.isfinite(values)]
+    return float(numbers.square().mean().sqrt()) if len(numbers) else 0.0
 
 
 def _odd(x: torch.Tensor) -> bool:
@@ -179,8 +184,10 @@ def _signals(seen: Symptoms, outputs: list[torch.Tensor]) -> None:
         seen.ratio = _rms(hidden[0].grad) / _rms(hidden[-1].grad)  # type: ignore[arg-type]
     sizes = [_rms(x) for x in outputs]
     spreads = [_rms(x.detach().double() - x.detach().double().mean(0)) for x in outputs]
-    if sizes and sizes[0] > 0:
-        seen.growth = max(s if math.isfinite(s) else math.inf for s in sizes) / sizes[0]
+    if math.inf in sizes:
+        seen.growth = seen.change = math.inf
+    elif sizes and sizes[0] > 0:
+        seen.growth = max(sizes) / sizes[0]
         smallest = min(s / b if b > 0 else 1.0 for s, b in ((x, sizes[0]) for x in sizes))
         if spreads[0] > 0:
             smallest = min(smallest, *(s / spreads[0] for s in spreads))
@@ -221,8 +228,8 @@ def conditions(case: Case, twin: Case, base: float, behind: float) -> set[Condit
         Condition.EXPLODING: _explodes(case, twin),
         Condition.POOR_INITIALIZATION: start.twins
         or start.zero_gradients > 0.3
-        or not start.change < 1000
-        or not start.loss <= 25 * max(1.0, base),
+        or start.change > 1000
+        or start.loss > 25 * max(1.0, base),
         Condition.DISCONNECTED: case.unstepped or bool(frozenset.intersection(*(s.untouched for s in seen))),
         Condition.UNSCALED_INPUT: start.input_odd,
         Condition.NON_FINITE: not run.finite,

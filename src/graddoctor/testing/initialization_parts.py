@@ -78,7 +78,7 @@ def _special_parts() -> tuple[Patient, ...]:
             "The gains of four LayerNorms start at a millionth.",
             training(digits, "classes", lambda: _norm_gain(1.0, nn.Tanh, nn.LayerNorm), sgd(0.05)),
             conditions=(_C.LEARNING_RATE_TOO_LOW, _C.PLATEAU, _C.POOR_INITIALIZATION, _C.VANISHING),
-            causes=(Cause.INITIALIZATION, Cause.NORMALIZATION),
+            causes=(Cause.INITIALIZATION, Cause.NORMALIZATION, Cause.LEARNING_RATE),
             modules=("norm1", "norm2", "norm3", "norm4"),
             model=seeded(lambda: _norm_gain(1e-6, nn.Tanh, nn.LayerNorm)),
         ),

@@ -126,15 +126,15 @@ def _layers() -> tuple[Patient, ...]:
             training(
                 blobs,
                 "classes",
-                lambda: nn.Sequential(fitted(mlp((16, 6, 6))), nn.ReLU(), Fn(_normalised(1e-3)), nn.Linear(6, 6)),
+                lambda: nn.Sequential(fitted(mlp((16, 24, 6))), nn.ReLU(), Fn(_normalised(1e-3)), nn.Linear(6, 6)),
                 sgd(0.2),
-                epochs=16,
+                epochs=24,
             ),
             conditions=_NAN,
             causes=(Cause.NORMALIZATION, Cause.ACTIVATION),
             modules=("2",),
             model=seeded(
-                lambda: nn.Sequential(fitted(mlp((16, 6, 6))), nn.ReLU(), Fn(_normalised(0.0)), nn.Linear(6, 6))
+                lambda: nn.Sequential(fitted(mlp((16, 24, 6))), nn.ReLU(), Fn(_normalised(0.0)), nn.Linear(6, 6))
             ),
         ),
         sick(

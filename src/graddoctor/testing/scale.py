@@ -119,7 +119,7 @@ def _images() -> tuple[Patient, ...]:
                 _C.POOR_INITIALIZATION,
                 _C.UNSCALED_INPUT,
             ),
-            causes=_INPUT,
+            causes=(Cause.INPUT_SCALE, Cause.LEARNING_RATE),
             batches=_byte_loader,
             evaluate=score(changed(digits, lambda x: x * 255)),
         ),
@@ -136,7 +136,7 @@ def _images() -> tuple[Patient, ...]:
                 _C.POOR_INITIALIZATION,
                 _C.UNSCALED_INPUT,
             ),
-            causes=(Cause.INPUT_SCALE, Cause.INITIALIZATION),
+            causes=(Cause.INPUT_SCALE, Cause.INITIALIZATION, Cause.LEARNING_RATE),
             modules=("0",),
             model=seeded(
                 lambda: nn.Sequential(
@@ -204,7 +204,7 @@ def _targets() -> tuple[Patient, ...]:
             "Targets of spread 100000: Adam's steps of a fixed size never get there.",
             with_adam,
             conditions=(_C.EXPLODING, _C.LEARNING_RATE_TOO_LOW, _C.PLATEAU),
-            causes=_TARGET,
+            causes=(Cause.TARGET_SCALE, Cause.LEARNING_RATE),
             **_parts(changed(teacher, target=lambda y: 1e5 * y)),
         ),
         sick(
