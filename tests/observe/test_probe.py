@@ -1,6 +1,8 @@
 import copy
 import math
 import random
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -136,6 +138,46 @@ def test_compiled_models_are_looked_at_as_they_were_written():
     compiled = probe(torch.compile(model, backend="eager"), classify, [batch])
     assert [row.decades for row in compiled.budget.rows] == [row.decades for row in plain.budget.rows]
     assert compiled.budget.rows[0].name == "_orig_mod.0"
+
+
+@dataclass(slots=True)
+class Bag:
+    x: torch.Tensor
+    y: torch.Tensor
+    notes: list
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [
+        lambda x, y: Bag(x, y, ["a", 1, None]),
+        lambda x, y: SimpleNamespace(x=x, y=y),
+        lambda x, y: SimpleNamespace(x=x.to_sparse(), y=y),
+    ],
+)
+def test_batches_of_any_kind(pack):
+    torch.manual_seed(0)
+    look = probe(mlp(), lambda m, b: classify(m, (b.x.to_dense(), b.y)), [pack(*vectors())])
+    assert look.trouble == ()
+    assert [row.name for row in look.budget.rows] == ["0", "2", "4", "6", "8"]
+    assert [(r.role, r.shape) for r in look.inputs] == [("input", (8, 16))]
+
+
+def test_sparse_embeddings_that_renormalise_their_weight():
+    model = nn.Sequential(nn.Embedding(20, 8, sparse=True, max_norm=0.5), nn.Flatten(), nn.Linear(48, 4))
+    before = model[0].weight.clone()
+    look = probe(model, lambda m, b: functional.cross_entropy(m(b[0]), b[1][:, 0] % 4), [tokens()])
+    assert torch.equal(model[0].weight, before)
+    assert {r.name: r.gradient for r in look.parameters}["0.weight"] > 0
+
+
+def test_inside_autocast_the_next_step_still_has_gradients():
+    torch.manual_seed(0)
+    model, batch = mlp(3), vectors()
+    with torch.autocast("cpu", torch.bfloat16):
+        probe(model, classify, [batch, batch])
+        classify(model, batch).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
 
 
 def test_works_without_gradient_around_it():

@@ -150,7 +150,7 @@ def reading(use: Use, order: int, gradient: float) -> ActivationReading:
 
 
 def _sum(values: list[Tensor]) -> float:
-    return math.fsum(value for value in torch.stack([v.double() for v in values]).tolist()) if values else 0.0
+    return math.fsum(float(value) for value in values)
 
 
 def _ratio(parts: list[tuple[Tensor, int]]) -> float:

@@ -65,6 +65,7 @@ def undisturbed(model: nn.Module) -> Iterator[Guard]:
     try:
         yield guard
     finally:
+        torch.clear_autocast_cache()  # weights cast without gradient must not serve the step that comes
         guard.restore()
         for state in modules:
             state.restore()

@@ -35,8 +35,10 @@ class Column:
     def add(self, values: Tensor) -> None:
         """Merge another batch's tensor (Chan's update: exact for means far from zero)."""
         values = values.detach()
-        if values.numel() == 0:
+        if values.numel() == 0 or values.is_nested:
             return
+        if values.layout is not torch.strided:
+            values = values.to_dense()
         rows = _features(values.double() if not values.is_complex() else values.abs().double())
         finite = rows.isfinite()
         self.nonfinite += int((~finite).sum())

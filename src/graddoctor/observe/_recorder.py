@@ -6,7 +6,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +22,7 @@ from graddoctor.observe._nonlinear import SOFTSIGN, Nonlinearity, nonlinearity
 
 _number: Callable[[], int] = torch._C._autograd._get_sequence_nr  # noqa: SLF001 - the clock of the graph; FX reads it too
 _UNKNOWN = 1 << 200  # origin bit of samples that are not in the batch
+_MANY = 1000  # entries of a list that are looked at for tensors
 _MATRIX = 2  # axes up to which features lie on the last one
 _LOOKED_THROUGH = {"select", "slice", "dropout"}  # what came out is told as made by what went in
 _CANDIDATES = frozenset(operations.activations())
@@ -267,7 +268,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leav
             self._inside_custom = custom
         self._last, self._cloned = number, plan.kind == "clone"
         seen = self.now.seen[number] = Seen(data)
-        if data and out is not None and out.is_floating_point() and plan.sort != operations.VIEW:
+        if data and out is not None and _plain(out) and plan.sort != operations.VIEW:
             done = self._measured
             if done is None or done[0] is not out:
                 done = (out, samples_of.spread(out, self.now.samples), samples_of.square(out))
@@ -336,7 +337,11 @@ def _plan(func: Any) -> Plan:
 
 def _readable(args: tuple[Any, ...]) -> bool:
     x = args[0] if args else None
-    return isinstance(x, Tensor) and x.is_floating_point() and x.numel() > 0
+    return isinstance(x, Tensor) and _plain(x) and x.numel() > 0
+
+
+def _plain(x: Tensor) -> bool:
+    return x.is_floating_point() and x.layout is torch.strided and not x.is_nested
 
 
 def _written(plan: Plan, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Tensor]:
@@ -370,8 +375,9 @@ def tensors_in(value: Any, path: str = "", depth: int = 4) -> Iterator[tuple[str
         for key, inner in value.items():
             yield from tensors_in(inner, f"{path}.{key}" if path else str(key), depth - 1)
     elif isinstance(value, (tuple, list)):
-        for index, inner in enumerate(value):
+        for index, inner in enumerate(value[:_MANY]):
             yield from tensors_in(inner, f"{path}[{index}]" if path else str(index), depth - 1)
-    elif hasattr(value, "__dict__"):
-        for key, inner in vars(value).items():
+    elif not isinstance(value, type) and (hasattr(value, "__dict__") or is_dataclass(value)):
+        entries = vars(value) if hasattr(value, "__dict__") else {f.name: getattr(value, f.name) for f in fields(value)}
+        for key, inner in entries.items():
             yield from tensors_in(inner, f"{path}.{key}" if path else key, depth - 1)
