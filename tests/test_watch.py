@@ -626,6 +626,30 @@ def test_symmetry_is_seen():
     assert identical["3.weight"] == 0.0
 
 
+def test_a_loss_scaler_shows_between_raw_and_clipped():
+    model = mlp(dropout=0.0)
+    optimizer = sgd(model.parameters())
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    with watch(model, optimizer) as observed:
+        for step, batch in enumerate(batches("mlp", 6)):
+            optimizer.zero_grad()
+            loss = loss_of(model, batch) * (math.inf if step == 2 else 1.0)
+            scaler.scale(loss).backward()
+            if step > 3:
+                scaler.unscale_(optimizer)
+                nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+            scaler.step(optimizer)
+            scaler.update()
+    recorded = observed.recording
+    raw, clipped = (recorded.table(stage, "norm").matrix for stage in (Stage.RAW, Stage.CLIPPED))
+    np.testing.assert_allclose(raw[:2] / clipped[:2], 1024.0, rtol=1e-5)
+    np.testing.assert_allclose(raw[3] / clipped[3], 512.0, rtol=1e-5)
+    assert np.isinf(raw[2]).all()
+    assert np.isnan(clipped[2]).all()
+    np.testing.assert_allclose(recorded.scalars("clipped_norm").values[4:], 1e-3, rtol=1e-3)
+    assert [(event.step, event.kind) for event in recorded.events] == [(2, "skipped step")]
+
+
 def test_bfloat16_updates_below_the_resolution():
     torch.manual_seed(0)
     model = mlp(dropout=0.0).bfloat16()

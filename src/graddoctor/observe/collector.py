@@ -123,6 +123,8 @@ class Collector:
         self._real = np.arange(self._width) < np.array([[entry.samples] for entry in entries], dtype=np.int64)
         self._numel = np.array([_local(parameter).numel() for parameter in self.parameters], dtype=np.float64)
         self._starts = [0] * len(entries)
+        self._firsts = np.cumsum([0, *(entry.samples for entry in entries)]).tolist()
+        self._witnesses = sorted({index * (len(entries) - 1) // 3 for index in range(4)}) if entries else []
 
     def _nan(self, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
         return torch.full((rows, columns), torch.nan, dtype=dtype, device=self._device)
@@ -149,8 +151,8 @@ class Collector:
         self._gradient_read[row] = self._gather(gradients, self._gradient[row])
 
     def read_clipped(self, row: int, *, changed: bool, scale: Tensor | None = None) -> None:
-        """Read what the optimizer gets: the same as before, if nobody touched the gradients since."""
-        values = self._norms() if changed else self._raw[row]
+        """Read what the optimizer gets: the same as before but for a common factor, if nobody else changed it."""
+        values = self._norms() if changed else self._raw[row] * self._factor(row)
         self._clipped[row] = values if scale is None else values / scale
 
     def read_weights(self, row: int, *, after: bool) -> None:
@@ -162,6 +164,19 @@ class Collector:
         """Tell from now on how many units of each weight equal another one; this waits for the device: do it rarely."""
         shares = [identical(weight) if weight.dim() > 1 else 0.0 for weight in map(_local, self.parameters)]
         self._identical = np.array(shares)
+
+    def _factor(self, row: int) -> Tensor | float:
+        """By what all gradients were multiplied since they were read: ``GradScaler.unscale_`` leaves no other trace."""
+        now, before = [], []
+        for index in self._witnesses:
+            gradient, entry, first = self.parameters[index].grad, self.entries[index], self._firsts[index]
+            if self._gradient_read[row, index] and gradient is not None:
+                now.append(_samples(_local(gradient), entry, self._starts[index]).to(self._device, torch.float64))
+                before.append(self._gradient[row, first : first + entry.samples])
+        if not now:
+            return 1.0
+        factor = torch.cat(now).norm() / torch.cat(before).double().norm()
+        return torch.nan_to_num(factor, nan=1.0, posinf=1.0)
 
     def _norms(self) -> Tensor:
         present = [index for index, parameter in enumerate(self.parameters) if parameter.grad is not None]
@@ -181,10 +196,7 @@ class Collector:
                 read.append(False)
                 continue
             read.append(True)
-            local = _local(tensor)
-            if not _is_dense(local):
-                local = local.reshape(-1)
-            views.append(local.as_strided((entry.samples,), (entry.stride,), local.storage_offset() + start))
+            views.append(_samples(_local(tensor), entry, start))
         if views and len({view.device for view in views}) == 1:
             torch.cat(views, out=out)
         elif views:
@@ -265,6 +277,13 @@ def _padding(samples: Sequence[int], width: int, total: int) -> Tensor:
         index[row, :count] = torch.arange(start, start + count)
         start += count
     return index.reshape(-1)
+
+
+def _samples(tensor: Tensor, entry: Entry, start: int) -> Tensor:
+    """View the elements that are sampled."""
+    if not _is_dense(tensor):
+        tensor = tensor.reshape(-1)
+    return tensor.as_strided((entry.samples,), (entry.stride,), tensor.storage_offset() + start)
 
 
 def _pointer(tensor: Tensor) -> int:
