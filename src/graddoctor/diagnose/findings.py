@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from graddoctor.diagnose.suspicion import Suspicion
-from graddoctor.prove.experiment import Arm
+from graddoctor.prove.experiment import NOTICEABLE, Arm
 from graddoctor.terms import Blame, Cause, Condition, Finding, Severity, Trial
 
 _CRITICAL_GAIN = 0.3
@@ -56,13 +56,13 @@ def confirmed(
     consequences = tuple(dict.fromkeys(s.condition for s in gone if s.condition is not condition))
     modules = _modules(arm, [*named, *gone], deviations, output)
     share = max(0.0, min(1.0, arm.gain / missing)) if missing > 0 else math.nan
-    causes = tuple(Blame(c, modules, share, (arm.remedy.name,), c.sentence) for c in arm.remedy.causes[:1])
+    first = Blame(arm.cause, modules, share, (arm.remedy.name,), arm.cause.sentence)
     sentences = " ".join(s.sentence for s in (*named, *(s for s in gone if s not in named)) if s.sentence)
     return Finding(
         condition=condition,
         severity=Severity.CRITICAL if arm.gain >= _CRITICAL_GAIN else Severity.WARNING,
         modules=modules,
-        causes=causes,
+        causes=(first, *_further(arm, trials, missing)),
         consequences=consequences,
         numbers={**{k: v for s in named for k, v in s.numbers.items()}, "gain": arm.gain},
         summary=_summary(condition, arm),
@@ -82,6 +82,17 @@ def unconfirmed(suspicion: Suspicion, severity: Severity) -> Finding:
         summary=suspicion.condition.sentence,
         detail=suspicion.sentence,
     )
+
+
+def _further(arm: Arm, trials: Sequence[Trial], missing: float) -> tuple[Blame, ...]:
+    """Other causes whose undoing gave something back too, by their share."""
+    best: dict[Cause, Trial] = {}
+    for trial in trials:
+        known = best.get(trial.cause)
+        if trial.cause is not arm.cause and trial.gain >= NOTICEABLE and (known is None or trial.gain > known.gain):
+            best[trial.cause] = trial
+    ranked = sorted(best.values(), key=lambda trial: -trial.gain)
+    return tuple(Blame(t.cause, (), min(1.0, t.gain / missing), (t.name,), t.cause.sentence) for t in ranked)
 
 
 def _fits(condition: Condition, cause: Cause) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 from typing_extensions import override
 
-from graddoctor.errors import RecipeError
 from graddoctor.prove.yardstick import Yardstick, measure, smoothed, window_of
 from graddoctor.recipe import Recipe
 from graddoctor.remedies.remedy import Remedy
@@ -112,8 +112,15 @@ class Bench:
         key = (remedy.name, share)
         if key not in self.arms:
             self.announce(remedy.name)
+            self._forget_networks()
             self.arms[key] = self._run(remedy, share)
         return self.arms[key]
+
+    def _forget_networks(self) -> None:
+        """Let go of the networks of all but the last arm: a large one would otherwise be held a dozen times."""
+        for key, arm in list(self.arms.items())[:-1]:
+            if arm.outcome is not None:
+                self.arms[key] = replace(arm, outcome=replace(arm.outcome, model=nn.Module()))
 
     def _run(self, remedy: Remedy, share: float) -> Arm:
         total = max(self.plain.outcome.steps, min(_SHORTEST, self.plain.outcome.total_steps))
@@ -129,8 +136,6 @@ class Bench:
             window = window_of(self.plain.outcome.steps_per_epoch, steps)
             watcher = _Goal(yardstick, goal, window, first=math.ceil(_EARLIEST * total))
             outcome = train(treated, steps=steps, observer=watcher, around=remedy.around, deadline=self.deadline)
-        except RecipeError:
-            raise
         except Exception as error:  # noqa: BLE001 - a change that does not fit this network is lost, not the check
             self.steps_left -= 1
             return Arm(remedy, self.recipe, None, 0.0, -self.plain.progress, share, failed=_first_line(error))
