@@ -20,7 +20,7 @@ from graddoctor.diagnose.saturation import makes_output
 from graddoctor.diagnose.suspicion import Suspicion
 from graddoctor.diagnose.unscaled_input import oddity
 from graddoctor.diagnose.vanishing import DECADES, lost
-from graddoctor.remedies.activation import bare_output, exchanged
+from graddoctor.remedies.activation import bare_output, exchanged, sigmoid_output
 from graddoctor.remedies.clipping import no_clipping
 from graddoctor.remedies.data import shuffled, standardised_inputs, standardised_targets
 from graddoctor.remedies.graph import attached, unfrozen, unhooked
@@ -96,6 +96,7 @@ def plan(seen: Observation, suspicions: tuple[Suspicion, ...]) -> Iterator[Step 
     yield from _inputs(seen)
     if seen.yardstick.output_gap > OUTPUT_GAP:
         yield Step(bare_output(), structural=True)
+        yield Step(sigmoid_output(), structural=True)
     if any(max(g.momentum, g.beta1) > HIGH_MOMENTUM for g in seen.groups):
         yield Step(ordinary_momentum())
     if seen.ordered:

@@ -79,8 +79,8 @@ class _Bare(TorchFunctionMode):
             self.raw[id(result)] = (result, func(*new_args, **new_kwargs))
         return result
 
-    def before(self, output: Any) -> Any:
-        return self.raw[id(output)][1] if id(output) in self.raw else output
+    def before(self, output: Any, instead: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+        return instead(self.raw[id(output)][1]) if id(output) in self.raw else output
 
 
 def exchanged(
@@ -103,14 +103,23 @@ def exchanged(
 
 def bare_output() -> Remedy:
     """Give the loss what the network computes before its last nonlinearity."""
+    return _output("no activation on the output", lambda raw: raw)
+
+
+def sigmoid_output() -> Remedy:
+    """Put a sigmoid in place of the network's last nonlinearity, for losses that want probabilities."""
+    return _output("sigmoid on the output", torch.sigmoid)
+
+
+def _output(name: str, instead: Callable[[torch.Tensor], torch.Tensor]) -> Remedy:
 
     def wrapper(forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         mode = _Bare()
         with mode:
             output = forward(*args, **kwargs)
-        return mode.before(output)
+        return mode.before(output, instead)
 
-    return Remedy("no activation on the output", (Cause.OUTPUT_ACTIVATION,), _on_model(wrapper))
+    return Remedy(name, (Cause.OUTPUT_ACTIVATION,), _on_model(wrapper))
 
 
 def _on_model(wrapper: Callable[[Callable[..., Any], Any, Any], Any]) -> Callable[[Recipe], Recipe]:
