@@ -159,10 +159,9 @@ def _opened(region: Region) -> Iterator[Group]:
 
     A row is cut further at each of its operations, counted along the longest way since its weight.
     """
-    levels = _levels(region)
-    depths = _depths(levels)
+    depths = _depths(_levels(region))
     stages = sorted(set(depths.values()))
-    cuts = [_start(region), *(_crossing(region, depths, stage) for stage in stages[:-1]), _end(region)]
+    cuts = [_start(region), *_crossing(region, depths, stages), _end(region)]
     at: dict[tuple[int, int], list[Node]] = {}
     for node, depth in depths.items():
         at.setdefault(depth, []).append(node)
@@ -197,18 +196,24 @@ def _end(region: Region) -> Cut:
     return Cut((region.late,)) if region.late else Cut((), region.leaving)
 
 
-def _crossing(region: Region, depths: dict[Node, tuple[int, int]], depth: tuple[int, int]) -> Cut:
-    """Edges from above a depth to below it: the early end is deepest, the loss on top of all."""
-    floor = (0, 0)
-    edges = [
-        edge
-        for node, at in depths.items()
-        if at > depth
-        for edge in node.flow
-        if depths.get(edge.source, floor) <= depth
-    ]
-    edges += [edge for edge in region.leaving if edge.user not in depths and depths.get(edge.source, floor) <= depth]
-    return Cut(tuple(source for source in region.sources if depths[source] > depth), tuple(edges))
+def _crossing(region: Region, depths: dict[Node, tuple[int, int]], stages: Sequence[tuple[int, int]]) -> list[Cut]:
+    """Between each two neighbouring depths, the edges that lead from above to below.
+
+    The early end is deepest, the loss on top of all; first operations hand their gradient to the early end.
+    """
+    place = {stage: i for i, stage in enumerate(stages)}
+    edges: list[list[Edge]] = [[] for _ in stages[1:]]
+    whole: list[list[Node]] = [[] for _ in stages[1:]]
+    inner = [edge for node in depths for edge in node.flow]
+    for edge in (*inner, *(edge for edge in region.leaving if edge.user not in depths)):
+        low = place[depths[edge.source]] if edge.source in depths else 0
+        high = place[depths[edge.user]] if edge.user in depths else len(edges)
+        for i in range(low, high):
+            edges[i].append(edge)
+    for source in region.sources:
+        for i in range(place[depths[source]]):
+            whole[i].append(source)
+    return [Cut(tuple(nodes), tuple(crossing)) for nodes, crossing in zip(whole, edges, strict=True)]
 
 
 def common(modules: Iterable[str]) -> str:
