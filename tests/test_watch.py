@@ -552,6 +552,10 @@ def test_into_a_file_that_others_read(tmp_path):
                 reader = Recording.open(path)
                 assert len(reader.steps) >= 16
     assert reader.steps.tolist() == list(range(40))
+    reader.close()
+    watch(model, optimizer, path=tmp_path / "other.gd").close()
+    assert sorted(file.name for file in tmp_path.iterdir() if "other" in file.name) == ["other.gd"]
+    reader = Recording.open(path)
     assert reader.metadata["modules"]["0"] == "Linear"
     assert observed.readings().step == 39
     assert len(observed.findings()) >= 0

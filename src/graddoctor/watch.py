@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from graddoctor.diagnose.stream import suspect_stream
-from graddoctor.errors import RecipeError
+from graddoctor.errors import RecipeError, RecordingError
 from graddoctor.observe.latest import Readings, latest
 from graddoctor.observe.stream import Stream
 from graddoctor.recording import Recording, environment
@@ -83,7 +83,10 @@ class Watch:
             self._closed = True
             atexit.unregister(self._at_exit)
             self._stream.close()
-            self._stream.guarded(self._recording.close)()
+            try:
+                self._recording.close()
+            except RecordingError as error:  # a full disk, say: the training must not end with it
+                self._stream.fail(error)
 
     def __enter__(self) -> Self:
         return self

@@ -99,7 +99,7 @@ class Stream:
 
     def fail(self, error: Exception) -> None:
         """Switch off after a fault: say so once, keep what was recorded. The optimizer's hooks idle until `close`."""
-        if self._off:
+        if self.fault is not None:
             return
         self._off, self.fault = True, error
         reason = f"{type(error).__name__}: {error}"
