@@ -56,7 +56,7 @@ def sigmoid_rows(depth, rng):
     return tuple(rows)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sick():
     """A 14-layer sigmoid net whose gradient vanishes."""
     rng = np.random.default_rng(0)
@@ -127,7 +127,7 @@ def sick():
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def healthy():
     """A residual CNN that trains as it should."""
     rng = np.random.default_rng(1)
@@ -179,7 +179,7 @@ def healthy():
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def inconclusive(healthy):
     """A net that does not learn, and nothing that was tried helped."""
     rng = np.random.default_rng(2)
@@ -198,7 +198,7 @@ def inconclusive(healthy):
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def cut():
     """Exact zeros behind a dead ReLU, a loss that turns NaN, module names that try to break a page."""
     nasty = '<script>alert("x")</script>'
@@ -227,7 +227,7 @@ def cut():
         headline="No gradient gets past net.relu, and the loss is NaN from step 4 on.",
         findings=(dead, Finding(Condition.UNSCALED_INPUT, Severity.NOTE, summary="Inputs reach up to 255.")),
         budget=Waterfall(
-            rows, 0.1, None, "the output does not vary with the batch", "net.relu", "zero", {"linear": 0.4}
+            rows, 0.4, None, "the output does not vary with the batch", "net.relu", "zero", {"linear": 0.4}
         ),
         heat=HeatMap.from_norms(
             ("net.in", "net.relu", "net.head"),
@@ -246,7 +246,7 @@ def cut():
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def huge():
     """Five hundred rows, each opened, five hundred layers and parameters."""
     rng = np.random.default_rng(3)
@@ -265,7 +265,7 @@ def huge():
         for i in range(500)
     )
     names = tuple(row.name for row in rows)
-    steps = tuple(range(400))
+    steps = tuple(range(120))
     values = [[10 ** rng.uniform(-6, 0) for _ in steps] for _ in names]
     return Report(
         title="huge",
@@ -275,7 +275,7 @@ def huge():
         budget=Waterfall(rows, math.fsum(row.decades for row in rows), -1.0),
         heat=HeatMap.from_norms(names, steps, values),
         activations=tuple(
-            LayerActivation(name, "gelu", state(0, 0.1, 1, -1, 4, slope=0.4), state(399, 0.1, 1, -1, 4, slope=0.4))
+            LayerActivation(name, "gelu", state(0, 0.1, 1, -1, 4, slope=0.4), state(119, 0.1, 1, -1, 4, slope=0.4))
             for name in names
         ),
         updates=UpdateRatios.from_ratios(names, steps, values),

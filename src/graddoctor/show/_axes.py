@@ -44,11 +44,13 @@ def tail(name: str) -> str:
     return name if len(name) <= _WIDEST else f"…{name[1 - _WIDEST :]}"
 
 
-def series(field: str, colours: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> alt.Color:
-    """Colour by a name; the legend lists the names that occur."""
+def series(
+    field: str, colours: Mapping[str, str], rows: Sequence[Mapping[str, Any]], *, below: bool = False
+) -> alt.Color:
+    """Colour by a name; the legend, above the chart or below it, lists the names that occur."""
     present = [name for name in colours if any(row[field] == name for row in rows)]
     scale = alt.Scale(domain=present, range=[colours[name] for name in present])
-    return alt.Color(f"{field}:N", title=None, scale=scale)
+    return alt.Color(f"{field}:N", title=None, scale=scale, legend=alt.Legend(orient="bottom" if below else "top"))
 
 
 def depth_axis(names: Sequence[str], *, labels: bool = True) -> alt.Y:

@@ -76,7 +76,7 @@ def heat_chart(heat: HeatMap, palette: Palette = LIGHT) -> Chart:
         alt.Chart(axes.data(cells)).mark_rect().encode(x=x, y=y, color=norm, tooltip=[*tooltip, alt.Tooltip("log10:Q")])
     ]
     if odd:
-        colour = axes.series("what", {"exactly zero": palette.quiet, "not finite": palette.bad}, odd)
+        colour = axes.series("what", {"exactly zero": palette.quiet, "not finite": palette.bad}, odd, below=True)
         marks = alt.Chart(axes.data(odd)).mark_rect()
         layers.append(marks.encode(x=x, y=y, color=colour, tooltip=[*tooltip, alt.Tooltip("what:N")]))
     chart = alt.layer(*layers[not cells :]).resolve_scale(color="independent")

@@ -21,7 +21,7 @@ _TITLES: dict[Condition | Cause, str] = {
 VERDICTS = {
     "healthy": "Nothing stands in the way of this training.",
     "sick": "Something stands in the way of this training.",
-    "inconclusive": "It does not learn, and no cause was confirmed.",
+    "inconclusive": "No cause was confirmed; what was tried stands below.",
 }
 
 
