@@ -114,8 +114,8 @@ def watch(
     Parameters
     ----------
     model
-        What is trained, or the wrapper (DDP, compiled) that is called. To read activations under `torch.compile`, watch
-        the model before it is compiled.
+        What is trained, or the wrapper (DDP, compiled) that is called. Under `torch.compile` activations cannot be read
+        (an event says so); parameters, updates and norms can.
     optimizer
         What trains it: one row is recorded for each of its steps.
     path
