@@ -112,6 +112,7 @@ def test_curves_and_tables_are_the_observed_ones(sigmoid):
     assert report.heat.values[0][0] == pytest.approx(math.log10(seen.start.budget.rows[0].start_norm))
     first = next(reading for reading in seen.start.parameters if reading.name == "0.weight")
     assert report.updates.values[report.updates.names.index("0.weight")][0] == first.update / first.norm
+    assert report.updates.names == ("0.weight", "0.bias", "2.weight", "2.bias", "4.weight", "4.bias")
     assert [layer.kind for layer in report.activations] == ["sigmoid", "sigmoid"]
     assert (report.activations[0].start.step, report.activations[0].end.step) == (0, STEPS)
     assert report.activations[0].start.dead is None

@@ -136,13 +136,16 @@ def ridge_y(names: Sequence[str]) -> alt.Y:
 
 
 def ridge(place: int, state: ActivationState) -> Iterator[tuple[float, float]]:
-    """The outline of a histogram standing on ``place``: densities, the highest of them 1.4 rows high."""
+    """The outline of a histogram standing on ``place``: roots of densities, the highest of them 1.4 rows high.
+
+    Roots, because half of what a ReLU puts out is exactly zero, and beside that peak nothing else would be seen.
+    """
     widths = [late - early for early, late in pairwise(state.edges)]
     densities = [share / width if width > 0 else 0.0 for share, width in zip(state.shares, widths, strict=True)]
     highest = max(densities) or 1.0
     yield state.edges[0], place
     for edge, density in zip(state.edges, densities, strict=False):
-        yield edge, place + 1.4 * density / highest
+        yield edge, place + 1.4 * math.sqrt(density / highest)
     yield state.edges[-1], place
 
 

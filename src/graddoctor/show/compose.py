@@ -197,7 +197,8 @@ def _updates(probes: tuple[Probe, ...]) -> UpdateRatios | None:
     looks = {step: ratios for step, ratios in looks.items() if ratios}
     if not looks:
         return None
-    names = tuple(dict.fromkeys(name for ratios in looks.values() for name in ratios))
+    moved = {name for ratios in looks.values() for name in ratios}
+    names = tuple(dict.fromkeys(r.name for look in probes for r in look.parameters if r.name in moved))
     rows = [[ratios.get(name) for ratios in looks.values()] for name in names]
     return UpdateRatios.from_ratios(names, tuple(looks), rows)
 

@@ -143,7 +143,9 @@ def _figures(report: Report, detail: Detail) -> Iterator[Figure]:
     layers = [report.activations[i] for i in pick(len(report.activations), detail.layers)]
     if any(state.shares for layer in layers for _, state in states(layer)):
         chart = charts.distribution_chart(layers, PAGE)
-        caption = "What each layer puts out, before and after the training that was seen, every ridge on its own scale."
+        caption = (
+            "What each layer puts out, at the start and at the end. Heights are roots of densities: tails show too."
+        )
         yield _figure("distributions", "Activations", chart, caption, narrow=True)
     if any((state.dead, state.saturated) != (None, None) for layer in layers for _, state in states(layer)):
         chart = charts.saturation_chart(layers, PAGE)
