@@ -50,7 +50,7 @@ def patients() -> tuple[Patient, ...]:
             "batch_sorted_cnn",
             "A CNN with momentum on digits in the order of their labels.",
             training(digits, "classes", lambda: fitted(cnn()), sgd(0.02, 0.9), epochs=6, size=32),
-            conditions=(_C.OSCILLATION,),
+            conditions=(_C.DEAD_UNITS, _C.PLATEAU),
             causes=cause,
             batches=_sorted_batches(32),
         ),
@@ -60,7 +60,7 @@ def patients() -> tuple[Patient, ...]:
             training(
                 digits, "classes", lambda: fitted(mlp((64, 32, 32, 32, 10), norm=nn.BatchNorm1d)), sgd(0.05), epochs=10
             ),
-            conditions=(_C.OSCILLATION,),
+            conditions=(_C.EXPLODING, _C.PLATEAU),
             causes=(Cause.BATCHING, Cause.NORMALIZATION),
             batches=_tiny_batches,
             epochs=1,

@@ -223,7 +223,7 @@ def _weighed_out() -> tuple[Patient, ...]:
             "graph_stream_detached",
             "The residual stream is detached and shrunk between two transformer blocks.",
             attention,
-            conditions=_CUT,
+            conditions=(_C.DISCONNECTED, _C.POOR_INITIALIZATION, _C.SATURATION),
             causes=_GRAPH,
             modules=("tokens", "places", "blocks.0"),
             model=seeded(_detached_attention),

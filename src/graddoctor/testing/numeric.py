@@ -88,7 +88,7 @@ def _losses() -> tuple[Patient, ...]:
             "numeric_log_of_zero",
             "The logarithm of a softmax, taken in two steps, of shares that round to zero.",
             scaled,
-            conditions=_NAN,
+            conditions=(_C.NON_FINITE, _C.POOR_INITIALIZATION),
             causes=(Cause.LOSS,),
             loss=_log_of_softmax,
         ),
@@ -96,7 +96,7 @@ def _losses() -> tuple[Patient, ...]:
             "numeric_root_at_zero",
             "The loss adds the length of each bias vector; at zero, where they start, that root has no slope.",
             roots,
-            conditions=_NAN,
+            conditions=(_C.NON_FINITE,),
             causes=(Cause.LOSS,),
             loss=_short_biases(0.0),
         ),
@@ -104,7 +104,7 @@ def _losses() -> tuple[Patient, ...]:
             "numeric_exp_overflow",
             "A Gaussian likelihood exponentiates an unbounded log variance.",
             spread,
-            conditions=(*_NAN, _C.EXPLODING),
+            conditions=(_C.EXPLODING, _C.NON_FINITE, _C.POOR_INITIALIZATION),
             causes=(Cause.LOSS, Cause.OUTPUT_ACTIVATION),
             loss=_gaussian(bounded=False),
         ),
@@ -130,7 +130,7 @@ def _layers() -> tuple[Patient, ...]:
                 sgd(0.2),
                 epochs=24,
             ),
-            conditions=_NAN,
+            conditions=(_C.NON_FINITE, _C.POOR_INITIALIZATION),
             causes=(Cause.NORMALIZATION, Cause.ACTIVATION),
             modules=("2",),
             model=seeded(
@@ -143,7 +143,7 @@ def _layers() -> tuple[Patient, ...]:
             training(
                 digits, "classes", lambda: _in_front(_standardised(1e-2), fitted(mlp((64, 48, 48, 10)))), sgd(0.05)
             ),
-            conditions=_NAN,
+            conditions=(_C.EXPLODING, _C.NON_FINITE, _C.POOR_INITIALIZATION, _C.UNSCALED_INPUT),
             causes=(Cause.NORMALIZATION, Cause.INPUT_SCALE),
             modules=("0",),
             model=seeded(lambda: _in_front(_standardised(0.0), fitted(mlp((64, 48, 48, 10))))),
@@ -154,7 +154,7 @@ def _layers() -> tuple[Patient, ...]:
             training(
                 digits, "classes", lambda: images(lambda x: functional.softplus(x, beta=30)), sgd(0.05), epochs=10
             ),
-            conditions=_NAN,
+            conditions=(_C.EXPLODING, _C.NON_FINITE, _C.POOR_INITIALIZATION),
             causes=(Cause.ACTIVATION, Cause.INITIALIZATION),
             modules=("act1",),
             model=seeded(lambda: images(_soft_plus)),
@@ -163,7 +163,7 @@ def _layers() -> tuple[Patient, ...]:
             "numeric_inverse_sine",
             "arcsin of values outside of [-1, 1] in the first layer.",
             clouds,
-            conditions=_NAN,
+            conditions=(_C.NON_FINITE,),
             causes=(Cause.ACTIVATION, Cause.INPUT_SCALE, Cause.NORMALIZATION),
             modules=("0",),
             model=seeded(lambda: _in_front(torch.asin, net())),

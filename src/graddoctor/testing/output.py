@@ -54,7 +54,7 @@ def _classes() -> tuple[Patient, ...]:
             "output_softmax_module",
             "A softmax module before cross entropy, which has its own: the loss cannot fall below 1.46.",
             images,
-            conditions=(_C.VANISHING,),
+            conditions=(_C.PLATEAU,),
             causes=_OUT,
             modules=("last",),
             model=seeded(lambda: _ending(net, nn.Softmax(dim=1))),

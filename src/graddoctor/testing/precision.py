@@ -121,7 +121,7 @@ def patients() -> tuple[Patient, ...]:
             "precision_gradient_rounded",
             "A custom backward rounds the gradient at the features to float16, far below its smallest number.",
             tanh,
-            conditions=(_C.DISCONNECTED, _C.PLATEAU, _C.POOR_INITIALIZATION),
+            conditions=(_C.DISCONNECTED, _C.PLATEAU, _C.POOR_INITIALIZATION, _C.UNDERFLOW),
             causes=_PRECISION,
             modules=("body",),
             model=seeded(lambda: _Rounding(rounds=True)),

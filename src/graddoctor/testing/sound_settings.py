@@ -184,7 +184,7 @@ def _plain() -> tuple[Patient, ...]:
         sound(
             "sound_two_towers",
             "Two inputs, two towers, no evaluation.",
-            training(pairs, "classes", lambda: fitted(TwoTowers()), sgd(0.1, 0.9), epochs=15, judged=False),
+            training(pairs, "classes", lambda: fitted(TwoTowers()), sgd(0.1), epochs=30, judged=False),
         ),
         sound(
             "sound_functional",
