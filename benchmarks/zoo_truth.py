@@ -175,7 +175,7 @@ Score and progress are medians of three seeds; "gain" is the best that a third o
 twin, if sick).
 {held} of {len(known)} labels hold. Conditions were listed after this measurement, so that they agree says only that
 nothing has changed since; that the sick lose and the sound do not gain is what was tested.
-{old} rows stem from revision 1: there fewer rates were tried (0.1, 0.01; 10, 1000, a million; not group by group), and a
+{old} rows stem from revision 1: fewer rates were tried (0.1, 0.01; 10, 1000, a million; not group by group), and a
 nan in the first forward pass counted as a bad start.
 
 | patient | score | twin | progress | twin | conditions measured | gain | holds |
