@@ -16,7 +16,7 @@ import numpy as np
 from graddoctor.diagnose.exploding import signal_growth
 from graddoctor.diagnose.observation import Observation, worst
 from graddoctor.diagnose.poor_initialization import IDENTICAL
-from graddoctor.diagnose.saturation import makes_output
+from graddoctor.diagnose.saturation import inner
 from graddoctor.diagnose.suspicion import Suspicion
 from graddoctor.diagnose.unscaled_input import oddity
 from graddoctor.diagnose.vanishing import DECADES, lost
@@ -175,9 +175,8 @@ def sick_start(seen: Observation) -> bool:
         or abs(lost(look)) > DECADES
         or signal_growth(look) > DECADES
         or collapsed
-        or worst(look.activations, lambda a: a.dead) >= ALMOST_ALL_DEAD
-        or worst([a for a in look.activations if not makes_output(seen, a)], lambda a: a.saturated)
-        >= ALMOST_ALL_SATURATED
+        or worst(inner(look), lambda a: a.dead) >= ALMOST_ALL_DEAD
+        or worst(inner(look), lambda a: a.saturated) >= ALMOST_ALL_SATURATED
         or _identical(seen)
         or not look.loss <= START_LOSS * abs(seen.yardstick.baseline)
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from graddoctor.diagnose.dead_units import feeding
 from graddoctor.diagnose.observation import Observation
 from graddoctor.diagnose.suspicion import Suspicion
+from graddoctor.observe.probe import Probe
 from graddoctor.observe.readings import ActivationReading
 from graddoctor.terms import Condition
 
@@ -15,8 +16,8 @@ def saturation(seen: Observation) -> tuple[Suspicion, ...]:
     """Suspect bounded activations whose slope is under a tenth of its maximum for half of the values."""
     shares: dict[str, tuple[float, int]] = {}
     for look in seen.moments:
-        for a in look.activations:
-            if a.saturated >= SHARE and not makes_output(seen, a) and a.saturated > shares.get(a.name, (0.0, 0))[0]:
+        for a in inner(look):
+            if a.saturated >= SHARE and not a.nonfinite and a.saturated > shares.get(a.name, (0.0, 0))[0]:
                 shares[a.name] = (a.saturated, look.step)
     if not shares:
         return ()
@@ -35,8 +36,11 @@ def saturation(seen: Observation) -> tuple[Suspicion, ...]:
     )
 
 
-def makes_output(seen: Observation, reading: ActivationReading) -> bool:
-    """Whether this nonlinearity makes the network's output: a confident softmax there is no disease."""
-    output = seen.start.output
-    last = seen.start.activations[-1].name if seen.start.activations else ""
-    return output is not None and output.kind == reading.kind and reading.name == last
+def inner(look: Probe) -> tuple[ActivationReading, ...]:
+    """The nonlinearities inside the network: not those of the loss, nor the softmax that makes its output.
+
+    A softmax on the output that has become confident is no disease.
+    """
+    own = [a for a in look.activations if not a.name.startswith("loss:")]
+    ends = look.output is not None and bool(own) and look.output.kind == own[-1].kind == "softmax"
+    return tuple(own[:-1] if ends else own)
