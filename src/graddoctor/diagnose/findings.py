@@ -149,4 +149,4 @@ def _modules(
 
 
 def _summary(condition: Condition, arm: Arm) -> str:
-    return f"{condition.sentence} With one thing changed ({arm.remedy.name}) the same network learns."
+    return f"{condition.sentence} Undone in an experiment ({arm.remedy.name}), the same network learns."
