@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 
-from graddoctor.diagnose.examine import Examination, Tell, examine
+from graddoctor.diagnose.examine import INTERRUPTED, SECONDS, STEPS, Examination, Tell, examine
+from graddoctor.errors import SettingsError, nearest
 from graddoctor.observe.budget import Budget
 from graddoctor.recipe import Recipe
+from graddoctor.recording import Recording
 from graddoctor.show import Report, save, to_json, to_text
 from graddoctor.show.compose import compose
 from graddoctor.show.report import Verdict
-from graddoctor.terms import Condition, Finding, Severity, Trial
+from graddoctor.terms import Condition, Finding, Trial
 from graddoctor.train import Outcome
-
-STEPS = 2000
-SECONDS = 300.0
-"""Defaults of the bound on a check: steps of the plain run, and seconds in all."""
-
-_PLAIN_SHARE = 0.4
 
 
 @dataclass(frozen=True)
@@ -39,19 +35,36 @@ class Checkup:
         The gradient budget before the first step; ``None`` where no trainable path reaches the loss.
     outcome
         What the plain training gave.
+    recording
+        What was observed of it: every step's loss, rate and gradient norm, and every probe.
+    exit_code
+        What the command line ends with.
+
+    Examples
+    --------
+    >>> import torch
+    >>> recipe = Recipe(
+    ...     model=lambda: torch.nn.Linear(2, 1),
+    ...     loss=lambda model, batch: (model(batch) - batch.sum(1, keepdim=True)).square().mean(),
+    ...     batches=[torch.eye(2), -torch.eye(2)],
+    ...     optimizer=lambda model: torch.optim.SGD(model.parameters(), lr=0.3),
+    ...     epochs=50,
+    ... )
+    >>> checkup = check(recipe)
+    >>> checkup.verdict, checkup.findings, checkup.exit_code
+    ('healthy', (), 0)
+    >>> int(checkup.recording.steps[-1])
+    100
     """
 
     recipe: Recipe = field(repr=False)
     examination: Examination = field(repr=False)
+    recording: Recording = field(repr=False)
 
     @property
     def verdict(self) -> Verdict:
         """Healthy, sick or inconclusive."""
-        if any(
-            f.severity > Severity.NOTE and (f.confirmed or not self.examination.experimented) for f in self.findings
-        ):
-            return "sick"
-        return "healthy" if not self.findings and self.examination.learns else "inconclusive"
+        return self.examination.verdict
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -81,7 +94,7 @@ class Checkup:
     @property
     def exit_code(self) -> int:
         """0 healthy, 1 sick or inconclusive, 130 when it was interrupted."""
-        if self.examination.aborted == "interrupted":
+        if self.examination.aborted == INTERRUPTED:
             return 130
         return 0 if self.verdict == "healthy" else 1
 
@@ -119,8 +132,9 @@ def check(
     budget: float | None = None,
     steps: int | None = None,
     experiments: bool = True,
-    ignore: Collection[Condition] = (),
+    ignore: Collection[Condition | str] = (),
     progress: Tell | None = None,
+    recording: Recording | str | PathLike[str] | None = None,
 ) -> Checkup:
     """Train a recipe as it says, look on, and put what is suspected to short paired experiments.
 
@@ -128,6 +142,8 @@ def check(
 
     Parameters
     ----------
+    recipe
+        What is trained. Its builders are called many times over.
     budget
         Seconds that it may take in all (300 by default). It only aborts; what is decided counts steps.
     steps
@@ -135,14 +151,26 @@ def check(
     experiments
         Without them severity follows from symptoms alone, and nothing is confirmed.
     ignore
-        Conditions that are not to be told.
+        Conditions, or their names, that are not to be told.
     progress
         Called as ``progress(phase, done, total, detail)``; `graddoctor.show.Progress` draws it.
+    recording
+        A new file to write down in what is observed, or a recording that is open; otherwise it is kept in memory. What
+        was written stays if the recipe's own code raises.
+
+    Returns
+    -------
+    Checkup
+        After Ctrl-C too, with what was seen until then.
 
     Raises
     ------
     RecipeError
         The recipe cannot be trained as it is; the message says why and what to do.
+    RecordingError
+        There is a file at ``recording`` already, or it cannot be written.
+    SettingsError
+        There is no such condition, or ``budget`` or ``steps`` leave nothing to run.
 
     Examples
     --------
@@ -151,15 +179,39 @@ def check(
     >>> checkup.verdict  # doctest: +SKIP
     'sick'
     """
-    now = time.monotonic()
+    steps = STEPS if steps is None else steps
     seconds = SECONDS if budget is None else budget
-    examination = examine(
-        recipe,
-        steps=STEPS if steps is None else steps,
-        deadline=now + seconds,
-        plain_deadline=now + (_PLAIN_SHARE * seconds if experiments else seconds),
-        experiments=experiments,
-        ignore=frozenset(ignore),
-        tell=progress or (lambda *_: None),
-    )
-    return Checkup(recipe, examination)
+    if not (seconds > 0 and steps >= 1):
+        msg = f"expected a budget above 0 seconds and 1 step or more, got {seconds:g} seconds and {steps} steps"
+        raise SettingsError(msg)
+    ignored = frozenset(map(_condition, [ignore] if isinstance(ignore, str) else ignore))
+    mine = not isinstance(recording, Recording)
+    book = _opened(recording)
+    try:
+        examination = examine(
+            recipe,
+            steps=steps,
+            seconds=seconds,
+            experiments=experiments,
+            ignore=ignored,
+            tell=progress or (lambda *_: None),
+            recording=book,
+        )
+    finally:
+        (book.close if mine else book.flush)()
+    return Checkup(recipe, examination, book)
+
+
+def _opened(recording: Recording | str | PathLike[str] | None) -> Recording:
+    if isinstance(recording, Recording):
+        return recording
+    return Recording() if recording is None else Recording.create(recording)
+
+
+def _condition(name: Condition | str) -> Condition:
+    if isinstance(name, Condition):
+        return name
+    known = {condition.value: condition for condition in Condition}
+    if name not in known:
+        raise SettingsError(f"ignore: no condition {name!r}; {nearest(str(name), known)}")
+    return known[name]

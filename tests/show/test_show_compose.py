@@ -1,7 +1,6 @@
 """From a real examination to its report: every number of the report is one that was observed."""
 
 import math
-import time
 from dataclasses import replace
 from functools import partial
 
@@ -39,8 +38,7 @@ def examined(model, *, rate=0.1, loss=nn.functional.cross_entropy):
         optimizer=lambda net: torch.optim.SGD(net.parameters(), lr=rate),
         epochs=3,
     )
-    end = time.monotonic() + 60
-    return examine(recipe, steps=STEPS, deadline=end, plain_deadline=end, experiments=False)
+    return examine(recipe, steps=STEPS, seconds=60, experiments=False)
 
 
 @pytest.fixture(scope="module")

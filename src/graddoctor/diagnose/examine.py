@@ -5,24 +5,31 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
 
 from graddoctor.diagnose.decide import SOUND, Verdict, decide, trial_of
 from graddoctor.diagnose.findings import confirmed, unconfirmed
+from graddoctor.diagnose.logbook import Logbook
 from graddoctor.diagnose.observation import Monitor, Numbers, Observation
 from graddoctor.diagnose.rules import RULES, suspect
 from graddoctor.diagnose.suspicion import Rule, Suspicion
 from graddoctor.errors import RecipeError
 from graddoctor.prove.experiment import Arm, Bench, Plain
 from graddoctor.prove.yardstick import Yardstick, measure, smoothed, window_of
-from graddoctor.recipe import Recipe
+from graddoctor.randomness import kept_random_state, seed_everything
+from graddoctor.recipe import Recipe, require_device
+from graddoctor.recording import Recording
 from graddoctor.remedies.data import come_ordered
 from graddoctor.remedies.initialization import deviation
 from graddoctor.remedies.precision import uses_low_precision
 from graddoctor.remedies.survey import Survey, survey
 from graddoctor.terms import Cause, Condition, Finding, Severity, Trial
-from graddoctor.train import BatchSource, build_model, train
+from graddoctor.train import BatchSource, Outcome, build_model, train
 
 LEARNS = 0.1
 """A run that removes less than this share of the constant predictor's loss does not learn."""
@@ -33,6 +40,14 @@ POORLY = 0.5
 EXPERIMENT_RUNS = 10.0
 """All experiments together may take so many times the steps of the plain run."""
 
+STEPS = 2000
+SECONDS = 300.0
+"""Bounds on an examination where none are given: steps of the plain run, and seconds in all."""
+
+INTERRUPTED = "interrupted"
+"""What `Examination.aborted` says after Ctrl-C."""
+
+_PLAIN_SHARE = 0.4  # of the seconds, where experiments are to follow
 _ORDER_BATCHES = 64
 
 Tell = Callable[..., None]
@@ -41,7 +56,22 @@ Tell = Callable[..., None]
 
 @dataclass(frozen=True)
 class Examination:
-    """What an examination found: the observation, the suspicions, what experiments said of them, and the findings."""
+    """What an examination found: the observation, the suspicions, what experiments said of them, and the findings.
+
+    Attributes
+    ----------
+    findings, notes
+        What is told as wrong, and suspicions that are only noted beside it.
+    trials, ruled_out
+        The experiments in the order in which they were run, and a sentence for each that did not help.
+    learns
+        Whether the plain run removed a tenth of the constant predictor's loss.
+    experimented
+        Whether experiments were allowed; ``aborted`` says why they, or the plain run, ended early (``""``: they did
+        not).
+    seconds
+        How long all of it took.
+    """
 
     observation: Observation
     suspicions: tuple[Suspicion, ...]
@@ -54,43 +84,57 @@ class Examination:
     aborted: str = ""
     seconds: float = 0.0
 
+    @property
+    def verdict(self) -> Literal["healthy", "sick", "inconclusive"]:
+        """Sick where a finding was confirmed (or none was to be), healthy where it learns and there is no finding."""
+        if any(f.severity > Severity.NOTE and (f.confirmed or not self.experimented) for f in self.findings):
+            return "sick"
+        return "healthy" if not self.findings and self.learns else "inconclusive"
+
 
 def examine(
     recipe: Recipe,
     *,
-    steps: int,
-    deadline: float,
-    plain_deadline: float,
+    steps: int = STEPS,
+    seconds: float = SECONDS,
     experiments: bool = True,
     ignore: frozenset[Condition] = frozenset(),
     rules: tuple[Rule, ...] = RULES,
     tell: Tell = lambda *_: None,
+    recording: Recording | None = None,
 ) -> Examination:
-    """Train a recipe as it is, then put what is suspected to experiments.
+    """Train a recipe as it is, then put what is suspected to experiments; random state stays as it was.
 
     Parameters
     ----------
     steps
         The plain run takes so many steps at most, through the whole of its schedule.
-    deadline, plain_deadline
-        ``time.monotonic()`` at which everything, and the plain run, must end.
+    seconds
+        After so many everything must end; the plain run after its share of them.
     ignore
         Conditions that are not to be told.
+    rules
+        What suspects.
+    tell
+        Told how far it is.
+    recording
+        Where the plain run is written down.
+
+    Raises
+    ------
+    RecipeError
+        The recipe cannot be trained as it is.
     """
     began = time.monotonic()
-    seen = observe(recipe, steps=steps, deadline=plain_deadline, tell=tell)
-    suspicions = tuple(s for s in suspect(seen, rules) if s.condition not in ignore)
-    missing = 1 - seen.progress
-    interrupted = seen.outcome.ended == "interrupted"
-    verdict = Verdict(None, aborted="interrupted" if interrupted else "")
-    plain = Plain(seen.outcome, seen.yardstick, seen.progress)
-    wanted = (missing >= SOUND or seen.ordered) and not interrupted
-    if experiments and wanted:
-        bench = _bench(recipe, plain, deadline, tell)
-        verdict = decide(seen, suspicions, bench)
-    arm = verdict.arm
-    trials = tuple(trial_of(a, helped=arm is not None and a.remedy.name == arm.remedy.name) for a in verdict.arms)
-    findings = _findings(seen, suspicions, arm, trials, experiments=experiments and not verdict.aborted)
+    share = _PLAIN_SHARE if experiments else 1.0
+    with kept_random_state(), torch.enable_grad():
+        seed_everything(recipe.seed)
+        seen = observe(recipe, steps=steps, deadline=began + share * seconds, tell=tell, recording=recording)
+        suspicions = tuple(s for s in suspect(seen, rules) if s.condition not in ignore)
+        verdict = _verdict(seen, suspicions, began + seconds, tell, experiments=experiments)
+        arm = verdict.arm
+        trials = tuple(trial_of(a, helped=arm is not None and a.remedy.name == arm.remedy.name) for a in verdict.arms)
+        findings = _findings(seen, suspicions, arm, trials, experiments=experiments and not verdict.aborted)
     findings = tuple(f for f in findings if f.condition not in ignore)
     told = {c for f in findings for c in (f.condition, *f.consequences)}
     return Examination(
@@ -107,23 +151,59 @@ def examine(
     )
 
 
-def observe(recipe: Recipe, *, steps: int, deadline: float = math.inf, tell: Tell = lambda *_: None) -> Observation:
-    """Train a recipe once as it is, with the probe at its side, and measure the yardstick."""
-    model = build_model(recipe)
-    if build_model(recipe) is model:
-        msg = (
-            "model must build a new network at every call; it returned the same object twice: "
-            "build it inside the function, or return copy.deepcopy(network)"
-        )
-        raise RecipeError(msg)
+def _verdict(
+    seen: Observation, suspicions: tuple[Suspicion, ...], deadline: float, tell: Tell, *, experiments: bool
+) -> Verdict:
+    """Let experiments decide, where there is something to gain; what was run before Ctrl-C counts."""
+    if seen.outcome.ended == INTERRUPTED:
+        return Verdict(None, aborted=INTERRUPTED)
+    if not experiments or (1 - seen.progress < SOUND and not seen.ordered):
+        return Verdict(None)
+    plain = Plain(seen.outcome, seen.yardstick, seen.progress)
+    bench = _bench(seen.recipe, plain, deadline, tell)
+    try:
+        return decide(seen, suspicions, bench)
+    except KeyboardInterrupt:
+        return Verdict(None, tuple(bench.arms.values()), INTERRUPTED)
+
+
+def observe(
+    recipe: Recipe,
+    *,
+    steps: int,
+    deadline: float = math.inf,
+    tell: Tell = lambda *_: None,
+    recording: Recording | None = None,
+) -> Observation:
+    """Train a recipe once as it is, with the probe at its side, and measure the yardstick.
+
+    Raises
+    ------
+    RecipeError
+        The recipe cannot be trained as it is.
+    """
+    require_device(recipe.device)
+    _refuse_what_repeats(recipe)
     batches = BatchSource(recipe).first(_ORDER_BATCHES)
-    low_precision = uses_low_precision(recipe, model, batches[0]) if batches else False
-    monitor = Monitor(recipe, announce=lambda done, of: tell("training", done, of))
-    outcome = train(recipe, steps=steps, observer=monitor, deadline=deadline)
+    low_precision = uses_low_precision(recipe, build_model(recipe), batches[0]) if batches else False
+    logbook = None if recording is None else Logbook(recording)
+    monitor = Monitor(recipe, announce=lambda done, of: tell("training", done, of, ""), logbook=logbook)
+    try:
+        outcome = train(recipe, steps=steps, observer=monitor, deadline=deadline)
+    except Exception as error:
+        if logbook:
+            logbook.crashed(len(monitor.rates), error)
+        raise
     probes = monitor.finish(outcome)
-    seen, deviations = _survey(recipe)
-    yardstick = measure(recipe, seen)
+    if not probes:  # Ctrl-C before the first look was over
+        raise KeyboardInterrupt
     raw, clipped = monitor.norms()
+    try:
+        seen, deviations = _survey(recipe)
+        yardstick = measure(recipe, seen)
+    except KeyboardInterrupt:
+        seen, deviations, yardstick = None, {}, _provisional(outcome)
+        outcome = replace(outcome, ended=INTERRUPTED)
     return Observation(
         recipe=recipe,
         outcome=outcome,
@@ -140,6 +220,33 @@ def observe(recipe: Recipe, *, steps: int, deadline: float = math.inf, tell: Tel
         low_precision=low_precision,
         ordered=come_ordered(batches),
     )
+
+
+def _refuse_what_repeats(recipe: Recipe) -> None:
+    """Refuse builders that give the same object twice: the second run would begin where the first one ended."""
+    if build_model(recipe) is build_model(recipe):
+        msg = (
+            "model must build a new network at every call; it returned the same object twice: "
+            "build it inside the function, or return copy.deepcopy(network)"
+        )
+        raise RecipeError(msg)
+    if not callable(recipe.batches):
+        return
+    with kept_random_state():
+        first = recipe.batches()
+        again = recipe.batches() if isinstance(first, Iterator) else None
+    if isinstance(first, Iterator) and again is first:
+        msg = (
+            f"batches gave the same {type(first).__name__} object twice, which is used up after one pass: "
+            "make a new one at every call, as in  batches=lambda: make_batches()"
+        )
+        raise RecipeError(msg)
+
+
+def _provisional(outcome: Outcome) -> Yardstick:
+    """Stand-in for a yardstick that could not be measured any more: the first loss that is a number."""
+    finite = outcome.losses[np.isfinite(outcome.losses)]
+    return Yardstick(float(finite[0]) if len(finite) else 1.0, computed=False)
 
 
 def progress_of(losses: Numbers, steps_per_epoch: int, yardstick: Yardstick) -> float:
@@ -210,7 +317,8 @@ def _treated(arm: Arm, seen: Observation) -> Observation:
         optimizer = arm.recipe.optimizer(model)
         monitor.built(model, optimizer, 1)
         monitor.look(model, 0)
-        probes = monitor.finish(arm.outcome)
+        kept = any(True for _ in arm.outcome.model.parameters())  # a bench lets go of networks of past arms
+        probes = monitor.finish(arm.outcome) if kept else tuple(monitor.probes)
     return replace(
         seen,
         recipe=arm.recipe,

@@ -62,8 +62,8 @@ def _norm_jump(seen: Observation) -> float:
     if len(norms) < 16:  # noqa: PLR2004 - no usual size can be told from fewer steps
         return 0.0
     usual = float(np.median(norms[: max(8, len(norms) // 8)]))
-    worst = np.nanmax(seen.outcome.losses)
-    if worst < 2 * max(abs(seen.yardstick.baseline), abs(seen.outcome.losses[0])):
+    known = seen.outcome.losses[~np.isnan(seen.outcome.losses)]
+    if not len(known) or known.max() < 2 * max(abs(seen.yardstick.baseline), abs(seen.outcome.losses[0])):
         return 0.0  # the gradient wakes up, as it does where learning begins late: the loss says that nothing explodes
     return math.log10(float(norms.max()) / usual) if usual > 0 else 0.0
 

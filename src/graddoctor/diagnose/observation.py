@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 from typing_extensions import override
 
+from graddoctor.diagnose.logbook import Logbook
 from graddoctor.observe.probe import Probe, probe
 from graddoctor.observe.readings import ActivationReading, ParameterReading
 from graddoctor.prove.yardstick import Yardstick
@@ -105,13 +106,26 @@ class Observation:
 
 
 class Monitor(Observer):
-    """Looks on while a recipe is trained: exact probes at steps 0, 1, 2, 4, 8, …, and what each step gives for free."""
+    """Looks on while a recipe is trained: exact probes at steps 0, 1, 2, 4, 8, …, and what each step gives for free.
 
-    def __init__(self, recipe: Recipe, *, announce: Callable[[int, int], None] = lambda _done, _of: None) -> None:
-        self.recipe, self.announce = recipe, announce
+    Parameters
+    ----------
+    announce
+        Called with the steps done and the steps in all, whenever losses were read.
+    logbook
+        Where what was seen is written down, at probes and whenever losses were read.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        announce: Callable[[int, int], None] = lambda _done, _of: None,
+        logbook: Logbook | None = None,
+    ) -> None:
+        self.recipe, self.announce, self.logbook = recipe, announce, logbook
         self.probes: list[Probe] = []
-        self.raw: list[torch.Tensor] = []
-        self.clipped: list[torch.Tensor] = []
+        self.raw, self.clipped = _Norms(), _Norms()
         self.rates: list[float] = []
         self.groups: tuple[Group, ...] = ()
         self.missing: tuple[str, ...] = ()
@@ -126,11 +140,13 @@ class Monitor(Observer):
         held = {id(p) for g in optimizer.param_groups for p in g["params"]}
         self.missing = tuple(n for n, p in model.named_parameters() if p.requires_grad and id(p) not in held)
         self._extra = _enough_samples(BatchSource(self.recipe).first(_EXTRA_BATCHES))
+        if self.logbook:
+            self.logbook.begin(self.recipe, model, steps)
 
     @override
     def before_step(self, step: int, model: nn.Module, batch: Any) -> None:
         if self._is_probed(step):
-            self.probes.append(self._look(model, [batch, *self._extra], step))
+            self._look(model, [batch, *self._extra], step)
 
     @override
     def after_backward(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -151,21 +167,31 @@ class Monitor(Observer):
         if self._before is not None and self.probes:
             self.probes[-1] = _with_updates(self.probes[-1], self._before, model)
             self._before = None
+            if self.logbook:
+                self.logbook.updates(self.probes[-1])
         del step, optimizer
 
     @override
     def losses(self, first: int, values: Sequence[float]) -> None:
         self.announce(first + len(values), self.steps)
+        if self.logbook:
+            read = slice(first, first + len(values))
+            numbers = {"loss": values, "lr": self.rates[read], "gradient_norm": self.raw.read()[read]}
+            if self.recipe.clip:
+                numbers["clipped_norm"] = self.clipped.read()[read]
+            self.logbook.steps(first, **numbers)
 
     def finish(self, outcome: Outcome) -> tuple[Probe, ...]:
         """Take the last look, at the weights that the training ended with."""
         if outcome.steps:
             self.look(outcome.model, outcome.steps)
+        if self.logbook:
+            self.logbook.ended(outcome.steps, outcome.ended)
         return tuple(self.probes)
 
     def look(self, model: nn.Module, step: int) -> None:
         """Take a look at a network on the first batches of the recipe."""
-        self.probes.append(self._look(model, self._extra, step))
+        self._look(model, self._extra, step)
 
     def rate_curve(self) -> Numbers:
         """Largest learning rate of every step."""
@@ -173,14 +199,33 @@ class Monitor(Observer):
 
     def norms(self) -> tuple[Numbers, Numbers]:
         """Total gradient norm of every step, before and after clipping."""
-        raw = _to_numpy(self.raw)
-        return raw, _to_numpy(self.clipped) if self.clipped else raw
+        raw, clipped = (np.asarray(norms.read(), dtype=np.float64) for norms in (self.raw, self.clipped))
+        return raw, clipped if len(clipped) else raw
 
     def _is_probed(self, step: int) -> bool:
         return step & (step - 1) == 0 or step == self.steps // 8
 
-    def _look(self, model: nn.Module, batches: list[Any], step: int) -> Probe:
-        return probe(model, lambda m, b: loss_of(self.recipe, m, b), batches, step=step)
+    def _look(self, model: nn.Module, batches: list[Any], step: int) -> None:
+        self.probes.append(probe(model, lambda m, b: loss_of(self.recipe, m, b), batches, step=step))
+        if self.logbook:
+            self.logbook.look(self.probes[-1])
+
+
+class _Norms:
+    """Norms of one step after another; they stay on the device until they are read."""
+
+    def __init__(self) -> None:
+        self._values: list[float] = []
+        self._pending: list[torch.Tensor] = []
+
+    def append(self, norm: torch.Tensor) -> None:
+        self._pending.append(norm)
+
+    def read(self) -> list[float]:
+        if self._pending:
+            self._values += torch.stack(self._pending).double().tolist()
+            self._pending = []
+        return self._values
 
 
 def total_norm(model: nn.Module) -> torch.Tensor:
@@ -188,14 +233,10 @@ def total_norm(model: nn.Module) -> torch.Tensor:
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     dense = [(g.coalesce().values() if g.is_sparse else g).detach() for g in gradients]
     if not dense:
-        return torch.zeros(())
+        return torch.zeros((), device=next(model.parameters()).device)
     norms = torch._foreach_norm(dense)  # noqa: SLF001 - one pass over all tensors
     total: torch.Tensor = torch.linalg.vector_norm(torch.stack([norm.float() for norm in norms]))
     return total
-
-
-def _to_numpy(values: list[torch.Tensor]) -> Numbers:
-    return torch.stack(values).double().cpu().numpy() if values else np.zeros(0)
 
 
 def _enough_samples(batches: list[Any]) -> list[Any]:
@@ -220,15 +261,20 @@ def _size(batch: Any) -> int:
 
 
 def _group(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> Group:
-    betas = group.get("betas", (0.0, 0.0))
+    betas = group.get("betas") or (0.0,)
     return Group(
-        lr=float(group.get("lr", math.nan)),
-        momentum=float(group.get("momentum", 0.0)),
-        beta1=float(betas[0]),
-        eps=float(group.get("eps", 0.0)),
-        weight_decay=float(group.get("weight_decay", 0.0)),
+        lr=_number(group.get("lr"), math.nan),
+        momentum=_number(group.get("momentum")),
+        beta1=_number(betas[0]),
+        eps=_number(group.get("eps")),
+        weight_decay=_number(group.get("weight_decay")),
         decoupled="AdamW" in type(optimizer).__name__ or bool(group.get("decoupled_weight_decay")),
     )
+
+
+def _number(setting: Any, otherwise: float = 0.0) -> float:
+    """Return a setting as a number; what is none (Adafactor's pair of epsilons) is not the setting asked for."""
+    return float(setting) if isinstance(setting, (int, float, torch.Tensor)) else otherwise
 
 
 def _with_updates(look: Probe, before: dict[str, torch.Tensor], model: nn.Module) -> Probe:
@@ -240,7 +286,8 @@ def _with_updates(look: Probe, before: dict[str, torch.Tensor], model: nn.Module
         if old is None or new is None or new.grad is None:
             return reading
         change = (new.detach() - old).float()
-        asked = new.grad != 0
+        gradient = new.grad.to_dense() if new.grad.is_sparse else new.grad
+        asked = gradient != 0
         stayed = float(((change == 0) & asked).sum()) / max(float(asked.sum()), 1.0)
         return replace(reading, update=float(torch.linalg.vector_norm(change)), unchanged=stayed)
 

@@ -140,6 +140,8 @@ class Bench:
             self.steps_left -= 1
             return Arm(remedy, self.recipe, None, 0.0, -self.plain.progress, share, failed=_first_line(error))
         self.steps_left -= outcome.steps
+        if outcome.ended == "interrupted":
+            raise KeyboardInterrupt
         progress = yardstick.progress(smoothed(outcome.losses, window))
         gain = progress - self.plain.progress
         return Arm(remedy, treated, outcome, progress, gain, share, self._metric_gain(outcome))

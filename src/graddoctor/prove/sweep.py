@@ -75,6 +75,8 @@ def sweep(recipe: Recipe, yardstick: Yardstick, *, steps: int = _STEPS, around: 
     options = {} if around is None else {"around": around}
     plain = recipe.with_(scheduler=None, evaluate=None, epochs=max(recipe.epochs, steps))
     outcome = train(plain, steps=steps, observer=climb, **options)
+    if outcome.ended == "interrupted":
+        raise KeyboardInterrupt
     raw = outcome.losses
     smooth = np.convolve(np.where(np.isfinite(raw), raw, np.inf), np.ones(_SMOOTH) / _SMOOTH, mode="valid")
     at = factors[_SMOOTH // 2 : _SMOOTH // 2 + len(smooth)]

@@ -57,7 +57,7 @@ def uses_low_precision(recipe: Recipe, model: nn.Module, batch: Any) -> bool:
     mode = _LowSeen()
     with kept_random_state(), mode:
         loss = loss_of(recipe, model, batch)
-        if loss.requires_grad:
+        if isinstance(loss, torch.Tensor) and loss.requires_grad:
             torch.autograd.backward(loss.sum())
     model.zero_grad(set_to_none=True)
     return mode.seen
