@@ -6,9 +6,9 @@ import inspect
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,28 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from graddoctor.batches import BatchSource
 from graddoctor.errors import RecipeError
-from graddoctor.randomness import generators_of, kept_generators, kept_random_state, seed_everything
+from graddoctor.randomness import generators_of, kept_generators, kept_random_state, seed_everything, seeded
 from graddoctor.recipe import Recipe
+
+__all__ = [
+    "BatchSource",
+    "Observer",
+    "Outcome",
+    "build_model",
+    "build_optimizer",
+    "check_loss",
+    "evaluate",
+    "loss_of",
+    "takes",
+    "train",
+]
 
 NON_FINITE_PATIENCE = 20
 """So many non-finite losses end a run: weights that are NaN stay NaN."""
 
 _LOOK_EVERY = 16  # losses are read off the device in blocks, so that a step never waits for the host
-_COUNT_LIMIT = 200_000
 
 
 class Observer:
@@ -96,15 +109,23 @@ class Outcome:
 def build_model(recipe: Recipe) -> nn.Module:
     """Build the recipe's network for its seed, in training mode, on its device.
 
+    It is the same network at every call, and the caller's random state stays as it was.
+
     Raises
     ------
     RecipeError
         What was built is no network, or has nothing to train.
     """
-    takes_seed = takes(recipe.model, "seed")
-    model = recipe.model(seed=recipe.seed) if takes_seed else recipe.model()
+    with seeded(recipe.seed), kept_generators(generators_of(recipe.model)):
+        model = recipe.model(seed=recipe.seed) if takes(recipe.model, "seed") else recipe.model()
     if not isinstance(model, nn.Module):
         msg = f"model must build a torch.nn.Module; it returned {type(model).__name__}"
+        raise RecipeError(msg)
+    if any(nn.parameter.is_lazy(p) for p in model.parameters()):
+        msg = (
+            f"{type(model).__name__} has lazy layers that do not know their shape yet: "
+            "run it on a batch in the function that builds it, before it is returned"
+        )
         raise RecipeError(msg)
     if not any(p.requires_grad for p in model.parameters()):
         count = sum(1 for _ in model.parameters())
@@ -119,6 +140,12 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     if not isinstance(optimizer, torch.optim.Optimizer):
         msg = f"optimizer must return a torch.optim.Optimizer; it returned {type(optimizer).__name__}"
         raise RecipeError(msg)
+    if takes(type(optimizer).step, "closure") and _required(type(optimizer).step, "closure"):
+        msg = (
+            f"optimizer {type(optimizer).__name__} calls the loss itself, several times a step, which cannot be "
+            "followed: give one whose step() needs no closure"
+        )
+        raise RecipeError(msg)
     mine = {id(p) for p in model.parameters()}
     if not any(id(p) in mine for group in optimizer.param_groups for p in group["params"]):
         msg = (
@@ -127,73 +154,6 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
         )
         raise RecipeError(msg)
     return optimizer
-
-
-def place(batch: Any, device: str | torch.device) -> Any:
-    """Move every tensor of a batch to the device; tuples, lists, dicts and dataclasses keep their type."""
-    if isinstance(batch, torch.Tensor):
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, dict):
-        return type(batch)({k: place(v, device) for k, v in batch.items()})
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(place(v, device) for v in batch))
-    if isinstance(batch, (tuple, list)):
-        return type(batch)(place(v, device) for v in batch)
-    if is_dataclass(batch) and not isinstance(batch, type):
-        return replace(batch, **{f.name: place(getattr(batch, f.name), device) for f in fields(batch) if f.init})
-    return batch
-
-
-class BatchSource:
-    """Batches of one run: asked for once, iterated anew each epoch, asked for again where used up."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
-        self._source = self._ask()
-
-    def _ask(self) -> Iterable[Any]:
-        batches = self._recipe.batches
-        source = batches() if callable(batches) else batches
-        if not isinstance(source, Iterable):
-            msg = f"batches must give an iterable of batches; it gave {type(source).__name__}"
-            raise RecipeError(msg)
-        if isinstance(source, Iterator) and not callable(batches):
-            msg = (
-                f"batches is a {type(source).__name__} object that is used up after one pass: "
-                "give a function that makes it, as in  batches=lambda: make_batches()"
-            )
-            raise RecipeError(msg)
-        return source
-
-    def generators(self) -> list[torch.Generator]:
-        """Random generators that the loader draws its order from."""
-        return generators_of(self._source)
-
-    def epoch(self, number: int) -> Iterator[Any]:
-        """Batches of one epoch, on the recipe's device."""
-        if number and isinstance(self._source, Iterator):
-            self._source = self._ask()
-        return (place(batch, self._recipe.device) for batch in self._source)
-
-    def count(self, limit: int = _COUNT_LIMIT) -> int:
-        """Batches in an epoch; counted by iterating where the source has no length."""
-        try:
-            return len(self._source)  # type: ignore[arg-type]
-        except TypeError:
-            pass
-        with kept_random_state(), kept_generators(self.generators()):
-            number = sum(1 for _ in itertools.islice(iter(self._source), limit))
-        if isinstance(self._source, Iterator):
-            self._source = self._ask()
-        return number
-
-    def first(self, number: int) -> list[Any]:
-        """Up to `number` batches, read without disturbing the order of a later run."""
-        with kept_random_state(), kept_generators(self.generators()):
-            batches = list(itertools.islice(self.epoch(0), number))
-        if isinstance(self._source, Iterator):
-            self._source = self._ask()
-        return batches
 
 
 def train(
@@ -209,15 +169,23 @@ def train(
     Parameters
     ----------
     steps
-        Stop after so many steps. The learning-rate schedule is then run through faster, so that a short run sees the
-        whole of it.
+        Stop after so many steps; all of them where it is ``None`` or 0. The learning-rate schedule is then run through
+        faster, so that a short run sees the whole of it.
+    observer
+        Looks on. Nothing that it reads changes the training.
     around
         A context that is entered for the run, for experiments that must reach into the backward pass.
     deadline
-        ``time.monotonic()`` at which the run stops wherever it is; the outcome says so.
+        ``time.monotonic()``, in seconds, at which the run stops wherever it is; the outcome says so.
+
+    Raises
+    ------
+    RecipeError
+        The recipe, or something that it builds, cannot be trained as it is. What the user's own functions raise is
+        handed on.
     """
-    with kept_random_state():
-        seed_everything(recipe.seed)
+    parts = (recipe.batches, recipe.model, recipe.loss, recipe.optimizer, recipe.evaluate)
+    with seeded(recipe.seed), kept_generators(generators_of(*parts)):
         source = BatchSource(recipe)
         with kept_generators(source.generators()):
             return _Run(recipe, source, steps, observer or Observer(), deadline).run(around)
@@ -240,6 +208,7 @@ class _Run:
         self.optimizer = build_optimizer(recipe, self.model)
         self.scheduler = _build_scheduler(recipe, self.optimizer, self.total)
         self.turns = 0  # how often the scheduler was stepped
+        self.since_turn: list[torch.Tensor] = []
         self.pending: list[torch.Tensor] = []
         self.values: list[float] = []
 
@@ -252,13 +221,23 @@ class _Run:
                 ended = self._steps()
         except KeyboardInterrupt:
             ended = "interrupted"
+        except Exception:
+            with suppress(Exception):  # what raised may have left nothing that can be read
+                self._read_losses()
+            raise
         self._read_losses()
+        evaluation = None
+        if ended != "interrupted":
+            try:
+                evaluation = evaluate(self.recipe, self.model)
+            except KeyboardInterrupt:
+                ended = "interrupted"
         seconds = time.perf_counter() - started
         return Outcome(
             losses=np.asarray(self.values, dtype=np.float64),
             total_steps=self.total,
             steps_per_epoch=self.per_epoch,
-            evaluation=None if ended == "interrupted" else evaluate(self.recipe, self.model),
+            evaluation=evaluation,
             seconds=seconds,
             ended=ended,
             model=self.model,
@@ -286,7 +265,7 @@ class _Run:
             while group := list(itertools.islice(batches, self.accumulate)):
                 empty = False
                 yield group
-            if empty and epoch:
+            if empty:
                 msg = (
                     f"batches gave nothing in epoch {epoch + 1}: it is used up after one pass; "
                     "return a list or a DataLoader, or make a new generator at every call"
@@ -300,11 +279,12 @@ class _Run:
         total: torch.Tensor | None = None
         for batch in micro:
             loss = loss_of(recipe, self.model, batch)
-            if step == 0:
-                check_loss(loss)
+            check_loss(loss)
             (loss / len(micro) if len(micro) > 1 else loss).backward()  # type: ignore[no-untyped-call]
-            part = loss.detach() / len(micro)
+            part = loss.detach().reshape(()) / len(micro)
             total = part if total is None else total + part
+        if step == 0:
+            _check_reached(self.model)
         observer.after_backward(step, self.model, self.optimizer)
         if recipe.clip:
             recipe.clip([p for p in self.model.parameters() if p.grad is not None])
@@ -323,12 +303,22 @@ class _Run:
         due = math.floor(equivalent + 1e-9)
         if self.recipe.scheduler_every == "epoch":
             due = math.floor(equivalent / self.per_epoch + 1e-9)
-        for _ in range(due - self.turns):
-            if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-                self.scheduler.step(float(loss))
-            else:
+        if not isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            for _ in range(due - self.turns):
                 self.scheduler.step()
+        else:
+            self.since_turn.append(loss)
+            if due > self.turns:
+                metric = self._metric()
+                for _ in range(due - self.turns):
+                    self.scheduler.step(metric)
         self.turns = max(self.turns, due)
+
+    def _metric(self) -> float:
+        """What a scheduler that waits for a plateau is given: the mean loss since its last turn, or the metric."""
+        mean, self.since_turn = float(torch.stack(self.since_turn).mean()), []
+        metric = evaluate(self.recipe, self.model) if self.scheduler.mode == "max" else None
+        return mean if metric is None else metric
 
     def _read_losses(self) -> None:
         if not self.pending:
@@ -373,21 +363,37 @@ def check_loss(loss: Any) -> None:
         raise RecipeError(msg)
 
 
+def _check_reached(model: nn.Module) -> None:
+    if all(p.grad is None for p in model.parameters()):
+        msg = (
+            "the loss depends on no trainable parameter of the network that it was given: "
+            "compute it from that network, as in  loss=lambda model, batch: criterion(model(batch[0]), batch[1])"
+        )
+        raise RecipeError(msg)
+
+
 def evaluate(recipe: Recipe, model: nn.Module) -> float | None:
     """Take the recipe's metric of a trained network, in eval mode, without touching random state."""
     if recipe.evaluate is None:
         return None
-    was = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with kept_random_state(), torch.no_grad():
-            value = float(recipe.evaluate(model))
-    except (TypeError, ValueError) as error:
-        msg = f"evaluate must return a number: {error}"
-        raise RecipeError(msg) from error
+        with kept_random_state(), kept_generators(generators_of(recipe.evaluate)), torch.no_grad():
+            value = recipe.evaluate(model)
     finally:
-        model.train(was)
-    return value
+        for module, mode in modes:
+            module.training = mode
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        msg = f"evaluate must return a number; it returned {_described(value)}"
+        raise RecipeError(msg) from error
+
+
+def _described(value: Any) -> str:
+    shape = f" of shape {tuple(value.shape)}" if isinstance(value, (torch.Tensor, np.ndarray)) else ""
+    return f"{type(value).__name__}{shape}"
 
 
 def takes(function: Callable[..., Any], name: str) -> bool:
@@ -396,6 +402,10 @@ def takes(function: Callable[..., Any], name: str) -> bool:
         return name in inspect.signature(function).parameters
     except (TypeError, ValueError):
         return False
+
+
+def _required(function: Callable[..., Any], name: str) -> bool:
+    return inspect.signature(function).parameters[name].default is inspect.Parameter.empty
 
 
 def _build_scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer, total: int) -> Any:
@@ -409,7 +419,12 @@ def _build_scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer, total: in
         ]
     except (TypeError, ValueError):
         required = []
-    if len(required) > 1:
-        turns = recipe.epochs if recipe.scheduler_every == "epoch" else total
-        return recipe.scheduler(optimizer, turns)
-    return recipe.scheduler(optimizer)
+    turns = recipe.epochs if recipe.scheduler_every == "epoch" else total
+    scheduler = recipe.scheduler(optimizer, turns) if len(required) > 1 else recipe.scheduler(optimizer)
+    if getattr(scheduler, "mode", "") == "max" and recipe.evaluate is None:
+        msg = (
+            f"{type(scheduler).__name__} waits for a metric to rise (mode='max') and the recipe has none: "
+            "give evaluate=, or mode='min' to follow the loss"
+        )
+        raise RecipeError(msg)
+    return scheduler
