@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graddoctor.diagnose.observation import Observation
+from graddoctor.diagnose.observation import Numbers, Observation
 from graddoctor.diagnose.suspicion import Suspicion
 from graddoctor.terms import Condition
 
@@ -29,12 +29,15 @@ def plateau(seen: Observation) -> tuple[Suspicion, ...]:
 
 
 def oscillation(seen: Observation) -> tuple[Suspicion, ...]:
-    """Suspect step losses that spread by a third of their mean late in the run, or epochs that rise again and again."""
+    """Suspect step losses that swing by a third of their mean late in the run, or epochs that rise again and again.
+
+    Swings are told from a steady fall: they are what a straight line through the last third of the losses leaves.
+    """
     losses = seen.outcome.losses
     late = losses[-(len(losses) // 3) :]
     if len(losses) < _FEWEST or not np.isfinite(late).all():
         return ()
-    spread = float(late.std() / max(abs(late.mean()), 1e-300))
+    spread = float(_around_line(late).std() / max(abs(late.mean()), 1e-300))
     epochs = seen.epoch_losses[-max(3, len(seen.epoch_losses) // 2) :]
     rises = np.diff(epochs) > NOTICED * np.abs(epochs[:-1])
     rising = float(rises.mean()) if len(rises) else 0.0
@@ -44,3 +47,11 @@ def oscillation(seen: Observation) -> tuple[Suspicion, ...]:
     sentence = f"Late in the run the loss of a step spreads by {spread:.0%} of its mean"
     sentence += f", and {rising:.0%} of the epochs end higher than the one before." if rising >= RISING else "."
     return (Suspicion(Condition.OSCILLATION, (), numbers, sentence=sentence),)
+
+
+def _around_line(values: Numbers) -> Numbers:
+    """What the straight line of least squares leaves."""
+    time = np.arange(len(values)) - (len(values) - 1) / 2
+    slope = float(time @ values / (time @ time))
+    residual: Numbers = values - values.mean() - slope * time
+    return residual
