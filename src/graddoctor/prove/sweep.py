@@ -78,11 +78,14 @@ def sweep(recipe: Recipe, yardstick: Yardstick, *, steps: int = _STEPS, around: 
     if outcome.ended == "interrupted":
         raise KeyboardInterrupt
     raw = outcome.losses
+    if len(raw) < _SMOOTH:
+        return Sweep(factors[:0], raw[:0], None, None)
     smooth = np.convolve(np.where(np.isfinite(raw), raw, np.inf), np.ones(_SMOOTH) / _SMOOTH, mode="valid")
     at = factors[_SMOOTH // 2 : _SMOOTH // 2 + len(smooth)]
     if not len(smooth) or not np.isfinite(smooth[0]):
         return Sweep(at, smooth, None, None)
-    start = float(np.mean(raw[: len(raw) // 8]))
+    first = raw[: max(1, len(raw) // 8)]
+    start = float(np.mean(first[np.isfinite(first)]))
     limit = _DIVERGED * max(abs(yardstick.baseline), abs(start))
     above = np.flatnonzero(~(smooth <= limit))
     end = int(above[0]) if len(above) else len(smooth)

@@ -19,7 +19,7 @@ from torch import nn
 
 from graddoctor.randomness import kept_random_state
 from graddoctor.recipe import Recipe
-from graddoctor.remedies.functions import wrap_forward
+from graddoctor.remedies.functions import tensors_in, wrap_forward
 from graddoctor.remedies.survey import OutputActivation, Survey
 from graddoctor.train import BatchSource, build_model, loss_of
 
@@ -101,6 +101,7 @@ class _Stub:
         self.model = build_model(recipe)
         self.value: Callable[[torch.Size], torch.Tensor] | None = None
         self.shape: torch.Size | None = None
+        self.shapes: dict[tuple[torch.Size, ...], torch.Size] = {}  # of outputs, by those of what is given
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
         self.penalised = False
@@ -117,7 +118,7 @@ class _Stub:
         ]
         handles.append(self.model.register_forward_hook(lambda _m, _i, out: outputs.append(out)))
         try:
-            with torch.no_grad():
+            with torch.enable_grad():  # losses may want gradients of their own
                 loss_of(self.recipe, self.model, batch)
         except Exception:  # noqa: BLE001 - a loss that cannot be computed leaves no yardstick, and that is said
             return False
@@ -143,10 +144,13 @@ class _Stub:
         fixed = output.detach()
         for parameter in self.model.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
-        depends = self.loss(batch, lambda _: fixed).requires_grad
-        for parameter in self.model.parameters():
-            parameter.requires_grad_(False)
-        return depends
+        try:
+            return self.loss(batch, lambda _: fixed).requires_grad
+        except Exception:  # noqa: BLE001 - a loss that differentiates the network is no penalty on parameters alone
+            return False
+        finally:
+            for parameter in self.model.parameters():
+                parameter.requires_grad_(False)
 
     def _replace(self, out: torch.Tensor) -> torch.Tensor:
         return out if self.value is None else self.value(out.shape)
@@ -154,10 +158,22 @@ class _Stub:
     def _forward(self, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if self.value is None:
             return forward(*args, **kwargs)
-        sizes = [a.shape[0] for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor) and a.ndim]
+        key = tuple(tensor.shape for tensor in tensors_in((args, kwargs)))
+        if key not in self.shapes:
+            self.shapes[key] = self._output_shape(forward, args, kwargs)
+        return self.value(self.shapes[key])
+
+    def _output_shape(self, forward: Callable[..., Any], args: Any, kwargs: Any) -> torch.Size:
+        try:
+            with kept_random_state(), torch.no_grad():
+                output = forward(*args, **kwargs)
+        except Exception:  # noqa: BLE001 - such as batch normalization of a single sample
+            output = None
+        if isinstance(output, torch.Tensor):
+            return output.shape
         assert self.shape is not None  # noqa: S101 - installed only where an output was seen
-        rows = sizes[0] if sizes and len(self.shape) else (self.shape[0] if len(self.shape) else 1)
-        return self.value(torch.Size((rows, *self.shape[1:])) if len(self.shape) else self.shape)
+        sizes = [t.shape[0] for t in tensors_in((args, kwargs)) if t.ndim]
+        return torch.Size((sizes[0], *self.shape[1:])) if sizes and len(self.shape) else self.shape
 
     def loss(self, batch: Any, value: Callable[[torch.Size], torch.Tensor]) -> torch.Tensor:
         self.value = value
@@ -243,7 +259,7 @@ def _floor(stub: _Stub, batch: Any, activation: OutputActivation, *, bare: bool)
 def _first_loss(recipe: Recipe, batches: Sequence[Any]) -> float:
     """Stand-in where no constant could be fitted: the loss at the start."""
     model = build_model(recipe)
-    with torch.no_grad():
-        losses = [float(loss_of(recipe, model, batch)) for batch in batches[:4]]
+    with torch.enable_grad():  # losses may want gradients of their own
+        losses = [float(loss_of(recipe, model, batch).detach()) for batch in batches[:4]]
     finite = [loss for loss in losses if math.isfinite(loss)]
     return float(np.mean(finite)) if finite else 1.0
