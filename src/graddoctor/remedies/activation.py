@@ -51,6 +51,8 @@ class _Exchange(TorchFunctionMode):
         index, self.count = self.count, self.count + 1
         mixes = name in MIXERS and first.ndim > MATRIX
         if name in self.kinds and index != self.output and not mixes:
+            if in_place(func, kwargs, args):  # whoever holds the tensor sees what was written
+                return first.copy_(self.replacement(first.clone()))
             return self.replacement(first)
         return func(*args, **kwargs)
 
@@ -75,7 +77,8 @@ class _Bare(TorchFunctionMode):
         result = func(*args, **kwargs)
         carried = first is not None and id(first) in self.raw and carries(name, first, args, kwargs)
         if carried and first is not None and tensors_in(result):
-            new_args, new_kwargs = with_first(self.raw[id(first)][1], args, kwargs)
+            raw = self.raw[id(first)][1]
+            new_args, new_kwargs = with_first(raw.clone() if in_place(func, kwargs, args) else raw, args, kwargs)
             self.raw[id(result)] = (result, func(*new_args, **new_kwargs))
         return result
 

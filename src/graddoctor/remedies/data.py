@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from graddoctor.randomness import kept_random_state
+from graddoctor.nested import Path, leaves, mapped, mapped_with_path
+from graddoctor.randomness import seeded
 from graddoctor.recipe import Recipe
 from graddoctor.remedies.functions import wrap_forward
 from graddoctor.remedies.remedy import Remedy
@@ -21,7 +22,8 @@ _FEWEST, _CLEARLY = 4, 5.0
 _REACH = 10.0
 """No standardised value lies further out than so many standard deviations: a feature that hardly varies stays small."""
 
-Path = tuple[Any, ...]
+Moments = tuple[torch.Tensor, torch.Tensor]
+"""Mean and standard deviation."""
 
 
 def standardised_inputs() -> Remedy:
@@ -67,7 +69,7 @@ def standardised_targets() -> Remedy:
             return wrap_forward(net, wrapper)
 
         def scaled(net: nn.Module, batch: Any) -> torch.Tensor:
-            return loss(net, _replace(batch, moments))
+            return loss(net, _standardised(batch, moments))
 
         return recipe.with_(model=model, loss=scaled)
 
@@ -113,30 +115,17 @@ def come_ordered(batches: Sequence[Any]) -> bool:
     return within > 0 and between > _CLEARLY * within / size and between > within / _CLEARLY
 
 
-def leaves(thing: Any, path: Path = ()) -> list[tuple[Path, torch.Tensor]]:
-    """Return the tensors of a batch with the way to each."""
-    if isinstance(thing, torch.Tensor):
-        return [(path, thing)]
-    if isinstance(thing, dict):
-        return [leaf for k, v in thing.items() for leaf in leaves(v, (*path, k))]
-    if isinstance(thing, (tuple, list)):
-        return [leaf for k, v in enumerate(thing) for leaf in leaves(v, (*path, k))]
-    return []
+def target_moments(recipe: Recipe) -> dict[Path, Moments]:
+    """Mean and standard deviation, over all entries, of the floating tensors of a batch that the network is not given.
 
-
-def target_moments(recipe: Recipe) -> dict[Path, tuple[torch.Tensor, torch.Tensor]]:
-    """Mean and standard deviation of the floating tensors of a batch that the network is never given."""
-    given: set[int] = set()
-
-    def wrapper(forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        given.update(map(id, _tensors((args, kwargs))))
-        return forward(*args, **kwargs)
-
-    model = wrap_forward(build_model(recipe), wrapper)
+    Returns
+    -------
+    By the way to the tensor in a batch, as `graddoctor.nested.leaves` has it. A tensor that reaches the network after
+    some computation (a cast, a reshape, noise) counts as given.
+    """
     batches = BatchSource(recipe).first(_BATCHES)
-    with kept_random_state(), torch.no_grad():
-        loss_of(recipe, model, batches[0])
-    paths = [p for p, t in leaves(batches[0]) if t.is_floating_point() and id(t) not in given]
+    given = _given(recipe, batches[0])
+    paths = [p for p, t in leaves(batches[0]) if t.is_floating_point() and p not in given]
     found = {}
     for path in paths:
         values = torch.cat([dict(leaves(b))[path].flatten() for b in batches if path in dict(leaves(b))])
@@ -144,7 +133,35 @@ def target_moments(recipe: Recipe) -> dict[Path, tuple[torch.Tensor, torch.Tenso
     return found
 
 
-def _input_moments(recipe: Recipe) -> dict[Any, tuple[torch.Tensor, torch.Tensor]]:
+def _given(recipe: Recipe, batch: Any) -> set[Path]:
+    """Which floating tensors of a batch reach the network: by the gradient that would flow back to them."""
+    handed: list[torch.Tensor] = []
+
+    def wrapper(forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        handed.extend(_tensors((args, kwargs)))
+        return forward(*args, **kwargs)
+
+    def traced(path: Path, tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        roots[path] = tensor.detach().requires_grad_()
+        return roots[path].view_as(tensor)  # no leaf: it may be written to
+
+    roots: dict[Path, torch.Tensor] = {}
+    model = wrap_forward(build_model(recipe), wrapper)
+    with seeded(recipe.seed), torch.enable_grad():
+        loss_of(recipe, model, mapped_with_path(traced, batch))
+        memory = {tensor.untyped_storage().data_ptr() for tensor in handed if tensor.layout is torch.strided}
+        shared = {path for path, root in roots.items() if root.untyped_storage().data_ptr() in memory}
+        ends = [tensor.float().sum() for tensor in handed if tensor.requires_grad]
+        if not ends or not roots:
+            return shared
+        slopes = torch.autograd.grad(torch.stack(ends).sum(), list(roots.values()), allow_unused=True)
+    followed = {path for path, slope in zip(roots, slopes, strict=True) if slope is not None}
+    return followed | shared
+
+
+def _input_moments(recipe: Recipe) -> dict[Any, Moments]:
     seen: dict[Any, list[torch.Tensor]] = {}
 
     def wrapper(forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -154,23 +171,25 @@ def _input_moments(recipe: Recipe) -> dict[Any, tuple[torch.Tensor, torch.Tensor
         return forward(*args, **kwargs)
 
     model = wrap_forward(build_model(recipe), wrapper)
-    with kept_random_state(), torch.no_grad():
+    with seeded(recipe.seed), torch.enable_grad():  # losses may want gradients of their own
         for batch in BatchSource(recipe).first(_BATCHES):
             loss_of(recipe, model, batch)
     return {k: _moments(values) for k, values in seen.items()}
 
 
-def _moments(values: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    image = values[0].ndim == 4  # noqa: PLR2004 - batch, channel, height, width
+def _moments(values: list[torch.Tensor]) -> Moments:
+    axes = values[0].ndim
+    image = axes >= 4  # noqa: PLR2004 - batch, channel, height, width
     rows = [v.movedim(1, -1) if image else v for v in values]
     flat = torch.cat([r.reshape(-1, r.shape[-1]) if r.ndim > 1 else r.reshape(-1, 1) for r in rows])
     mean = flat.mean(0)
     std = torch.maximum(flat.std(0), (flat - mean).abs().amax(0) / _REACH)
     std = torch.where(std > 0, std, torch.ones_like(std))
-    return (mean.view(-1, 1, 1), std.view(-1, 1, 1)) if image else (mean, std)
+    shape = (-1, *[1] * (axes - 2)) if image else (-1,)
+    return (mean.view(shape), std.view(shape)) if axes > 1 else (mean, std)
 
 
-def _scaled(value: Any, moments: tuple[torch.Tensor, torch.Tensor] | None) -> Any:
+def _scaled(value: Any, moments: Moments | None) -> Any:
     if moments is None or not isinstance(value, torch.Tensor):
         return value
     return (value - moments[0]) / moments[1]
@@ -180,14 +199,11 @@ def _tensors(thing: Any) -> list[torch.Tensor]:
     return [tensor for _, tensor in leaves(thing)]
 
 
-def _replace(thing: Any, moments: dict[Path, tuple[torch.Tensor, torch.Tensor]], path: Path = ()) -> Any:
-    if isinstance(thing, torch.Tensor):
-        return (thing - moments[path][0]) / moments[path][1] if path in moments else thing
-    if isinstance(thing, dict):
-        return {k: _replace(v, moments, (*path, k)) for k, v in thing.items()}
-    if isinstance(thing, (tuple, list)) and not hasattr(thing, "_fields"):
-        return type(thing)(_replace(v, moments, (*path, k)) for k, v in enumerate(thing))
-    return thing
+def _standardised(thing: Any, moments: dict[Path, Moments]) -> Any:
+    def scaled(path: Path, tensor: torch.Tensor) -> torch.Tensor:
+        return (tensor - moments[path][0]) / moments[path][1] if path in moments else tensor
+
+    return mapped_with_path(scaled, thing)
 
 
 def _samples(thing: Any) -> int:
@@ -195,20 +211,19 @@ def _samples(thing: Any) -> int:
 
 
 def _cat(batches: list[Any]) -> Any:
-    first = batches[0]
-    if isinstance(first, torch.Tensor):
-        return torch.cat(batches)
-    if isinstance(first, dict):
-        return {k: _cat([b[k] for b in batches]) for k in first}
-    if isinstance(first, (tuple, list)) and not hasattr(first, "_fields"):
-        return type(first)(_cat([b[k] for b in batches]) for k in range(len(first)))
-    msg = f"cannot shuffle batches of type {type(first).__name__}"
-    raise TypeError(msg)
+    """Join batches along their first axis.
+
+    Raises
+    ------
+    TypeError
+        They hold no tensor that could be shuffled.
+    """
+    if not leaves(batches[0]):
+        msg = f"cannot shuffle batches of type {type(batches[0]).__name__}: they hold no tensor"
+        raise TypeError(msg)
+    parts = [dict(leaves(batch)) for batch in batches]
+    return mapped_with_path(lambda path, _: torch.cat([part[path] for part in parts]), batches[0])
 
 
 def _take(thing: Any, rows: torch.Tensor) -> Any:
-    if isinstance(thing, torch.Tensor):
-        return thing[rows]
-    if isinstance(thing, dict):
-        return {k: _take(v, rows) for k, v in thing.items()}
-    return type(thing)(_take(v, rows) for v in thing)
+    return mapped(lambda tensor: tensor[rows], thing)

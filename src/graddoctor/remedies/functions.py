@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from graddoctor.nested import leaves
+
 ACTIVATIONS = frozenset(
     "relu relu6 leaky_relu prelu rrelu elu celu selu gelu silu mish softplus softsign sigmoid logsigmoid tanh hardtanh "
     "hardsigmoid hardswish exp expm1 square softmax log_softmax softmin sin cos erf threshold".split()
@@ -30,7 +32,7 @@ NORMALIZATIONS = frozenset(
     "batch_norm layer_norm group_norm instance_norm rms_norm local_response_norm normalize".split()
 )
 RESHAPING = frozenset(
-    "view reshape squeeze unsqueeze flatten unflatten permute transpose t contiguous __getitem__ expand "
+    "view reshape squeeze unsqueeze flatten unflatten permute transpose t T mT contiguous __getitem__ expand "
     "view_as reshape_as movedim swapaxes".split()
 )
 SCALING = frozenset(
@@ -42,8 +44,10 @@ ADDITIONS = frozenset("add add_ __add__ __radd__ __iadd__".split())
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """Return the function's name without the underscore of its in-place form."""
+    """Return the function's name without the underscore of its in-place form; of a property, the property's."""
     name: str = getattr(function, "__name__", "")
+    if name == "__get__":
+        name = getattr(getattr(function, "__self__", None), "__name__", "")
     return name if name.startswith("__") else name.strip("_")
 
 
@@ -68,14 +72,8 @@ def with_first(
 
 
 def tensors_in(thing: Any) -> list[torch.Tensor]:
-    """Collect the tensors in nested tuples, lists and dicts."""
-    if isinstance(thing, torch.Tensor):
-        return [thing]
-    if isinstance(thing, dict):
-        thing = list(thing.values())
-    if isinstance(thing, (tuple, list)):
-        return [t for part in thing for t in tensors_in(part)]
-    return []
+    """Collect the tensors in nested containers."""
+    return [tensor for _, tensor in leaves(thing)]
 
 
 def carries(name: str, first: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

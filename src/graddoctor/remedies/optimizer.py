@@ -45,8 +45,8 @@ def ordinary_momentum() -> Remedy:
             if group.get("momentum", 0) > ORDINARY_MOMENTUM:
                 group["momentum"] = ORDINARY_MOMENTUM
             if "betas" in group:
-                first, second = group["betas"]
-                group["betas"] = (min(first, ORDINARY_MOMENTUM), second)
+                first, *others = group["betas"]
+                group["betas"] = (min(first, ORDINARY_MOMENTUM), *others)
 
     return Remedy("momentum 0.9", (Cause.MOMENTUM,), _on_optimizer(treat), "Polyak 1964")
 
@@ -56,7 +56,7 @@ def ordinary_epsilon() -> Remedy:
 
     def treat(optimizer: torch.optim.Optimizer, _: nn.Module) -> None:
         for group in optimizer.param_groups:
-            if group.get("eps", 0) > ORDINARY_EPSILON:
+            if isinstance(group.get("eps"), float) and group["eps"] > ORDINARY_EPSILON:
                 group["eps"] = ORDINARY_EPSILON
 
     return Remedy("epsilon 1e-8", (Cause.OPTIMIZER,), _on_optimizer(treat), "Kingma and Ba 2015")
@@ -78,10 +78,11 @@ def every_parameter() -> Remedy:
 
     def treat(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        missing = [p for p in model.parameters() if p.requires_grad and id(p) not in held]
+        missing = {n: p for n, p in model.named_parameters() if p.requires_grad and id(p) not in held}
         if missing:
-            options = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
-            optimizer.add_param_group({**options, "params": missing})
+            named = "param_names" in optimizer.param_groups[0]
+            options = {k: v for k, v in optimizer.param_groups[0].items() if k not in {"params", "param_names"}}
+            optimizer.add_param_group({**options, "params": list(missing.items() if named else missing.values())})
 
     return Remedy("every trainable parameter in the optimizer", (Cause.GRAPH,), _on_optimizer(treat))
 
@@ -95,8 +96,11 @@ def adam(rate: float = 1e-3) -> Remedy:
     """Adam in place of the optimizer, on the same parameters."""
 
     def change(recipe: Recipe) -> Recipe:
+        build = recipe.optimizer
+
         def optimizer(model: nn.Module) -> torch.optim.Optimizer:
-            return torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=rate)
+            held = [p for group in build(model).param_groups for p in group["params"]]
+            return torch.optim.Adam(held, lr=rate)
 
         return recipe.with_(optimizer=optimizer, scheduler=None)
 

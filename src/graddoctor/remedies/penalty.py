@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from graddoctor.nested import mapped
 from graddoctor.randomness import kept_random_state
 from graddoctor.recipe import Recipe
 from graddoctor.remedies.functions import wrap_forward
@@ -27,7 +28,7 @@ class _Replay:
         if self.replaying:
             return self.outputs.pop(0)
         output = forward(*args, **kwargs)
-        self.outputs.append(_detached(output))
+        self.outputs.append(mapped(torch.Tensor.detach, output))
         return output
 
 
@@ -35,7 +36,7 @@ def no_penalty() -> Remedy:
     """Train without the part of the loss that looks at parameters alone, such as L2 or L1 written into it.
 
     That part is what remains when the outputs are held fixed. Its gradient is subtracted, and its value too, up to the
-    value that it has for weights of zero.
+    value that it has for weights of zero (where that is finite).
     """
 
     def change(recipe: Recipe) -> Recipe:
@@ -62,7 +63,7 @@ def no_penalty() -> Remedy:
                     bare = _at_zero(net, lambda: loss(net, batch))
             finally:
                 replay.replaying = False
-            return whole - fixed + bare
+            return whole - fixed + (bare if bool(bare.isfinite()) else fixed.detach())
 
         return recipe.with_(model=model, loss=unpenalised)
 
@@ -80,13 +81,3 @@ def _at_zero(net: nn.Module, loss: Callable[[], torch.Tensor]) -> torch.Tensor:
     finally:
         for parameter, value in kept:
             parameter.data = value
-
-
-def _detached(thing: Any) -> Any:
-    if isinstance(thing, torch.Tensor):
-        return thing.detach()
-    if isinstance(thing, dict):
-        return type(thing)({k: _detached(v) for k, v in thing.items()})
-    if isinstance(thing, (tuple, list)) and not hasattr(thing, "_fields"):
-        return type(thing)(_detached(v) for v in thing)
-    return thing

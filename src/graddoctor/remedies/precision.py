@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from graddoctor.nested import leaves, mapped
 from graddoctor.randomness import kept_random_state
 from graddoctor.recipe import Recipe
 from graddoctor.remedies.remedy import Remedy
@@ -48,7 +49,7 @@ class _LowSeen(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         del types
         result = func(*args, **(kwargs or {}))
-        self.seen |= isinstance(result, torch.Tensor) and result.dtype in LOW
+        self.seen |= any(tensor.dtype in LOW for _, tensor in leaves(result))
         return result
 
 
@@ -72,22 +73,19 @@ def float32() -> Remedy:
         def model(seed: int = recipe.seed) -> nn.Module:
             with _float32_mode():
                 net = build(seed=seed) if takes(build, "seed") else build()
-            return net.float()
+            for tensor in (*net.parameters(), *net.buffers()):
+                if tensor.dtype in LOW:
+                    tensor.data = tensor.data.float()
+            return net
 
         def widened(net: nn.Module, batch: Any) -> torch.Tensor:
             with torch.autocast(torch.device(recipe.device).type, enabled=False):
-                return loss(net, _widen(batch))
+                return loss(net, mapped(_widened, batch))
 
         return recipe.with_(model=model, loss=widened, precision=None)
 
     return Remedy("float32 throughout", (Cause.PRECISION,), change, "Micikevicius et al. 2018", around=_float32_mode)
 
 
-def _widen(thing: Any) -> Any:
-    if isinstance(thing, torch.Tensor):
-        return thing.float() if thing.dtype in LOW else thing
-    if isinstance(thing, dict):
-        return {k: _widen(v) for k, v in thing.items()}
-    if isinstance(thing, (tuple, list)) and not hasattr(thing, "_fields"):
-        return type(thing)(_widen(v) for v in thing)
-    return thing
+def _widened(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.dtype in LOW else tensor

@@ -111,7 +111,7 @@ class _Reader(TorchFunctionMode):
         super().__init__()
         self.hooks = sum(len(p._backward_hooks or ()) for p in model.parameters())  # noqa: SLF001 - no public way to ask
         self.names = {id(p): name for name, p in model.named_parameters()}
-        self.sources: dict[int, tuple[str, bool]] = {}  # views of a parameter: its name, and whether it is transposed
+        self.sources: dict[int, str] = {}  # views of a parameter
         self.open: dict[int, tuple[str, ...]] = {}  # weights whose product has met no nonlinearity yet
         self.raw: dict[int, tuple[torch.Tensor, Any, Any]] = {}
         self.made: dict[int, tuple[str, int]] = {}
@@ -139,7 +139,7 @@ class _Reader(TorchFunctionMode):
             self._view(first, out)
         if name in LINEAR:
             self._linear(call)
-        elif name in ACTIVATIONS and before is not None:
+        elif name in ACTIVATIONS and before is not None and before.is_floating_point():
             self._activation(call, before)
         else:
             self._pass_on(call, first)
@@ -147,19 +147,18 @@ class _Reader(TorchFunctionMode):
 
     def _view(self, first: torch.Tensor, out: torch.Tensor) -> None:
         if id(first) in self.names:
-            self.sources[id(out)] = (self.names[id(first)], True)
+            self.sources[id(out)] = self.names[id(first)]
 
     def _linear(self, call: _Call) -> None:
         used = []
         tensors = tensors_in([call.args, call.kwargs])
         given = next((t for t in tensors if id(t) not in self.names and id(t) not in self.sources), None)
         for tensor in tensors:
-            weight, transposed = self.sources.get(id(tensor), (self.names.get(id(tensor), ""), False))
+            weight = self.sources.get(id(tensor), self.names.get(id(tensor), ""))
             if weight and tensor.ndim > 1:
-                columns = transposed or call.name in PRODUCTS
-                fan_in = int(tensor.shape[-2] if columns else math.prod(tensor.shape[1:]))
                 if weight not in self.weights:
                     std = float(tensor.detach().float().std()) if tensor.numel() > 1 else 0.0
+                    fan_in = _fan_in(call, tensor)
                     role = WeightRole(weight, tuple(tensor.shape), fan_in, std, _rms(call.out), _rms(given))
                     self.weights[weight] = role
                 used.append(weight)
@@ -214,6 +213,39 @@ class _Reader(TorchFunctionMode):
         return Survey(
             dict(self.weights), tuple(self.activations), activation, self.branches, self.normalizations, self.hooks
         )
+
+
+def _fan_in(call: _Call, weight: torch.Tensor) -> int:
+    """Number of products that are summed to one output of a weight, as this call uses it."""
+    shape = weight.shape
+    if call.name == "einsum" and isinstance(call.args[0], str):
+        return _contracted(call, weight)
+    if call.name.startswith("conv_transpose"):  # each output sees every stride-th place of the kernel
+        places = len(shape) - 2
+        stride = _setting(call, 3, "stride")
+        steps = math.prod(stride) if isinstance(stride, (tuple, list)) else int(stride) ** places
+        return max(1, shape[0] * math.prod(shape[2:]) // (steps * int(_setting(call, 6, "groups"))))
+    if call.name in PRODUCTS:
+        factors = tensors_in([call.args, call.kwargs])
+        first = len(factors) > 1 and factors[-1] is not weight and call.name != "__rmatmul__"
+        return int(shape[-1 if first else -2])
+    return math.prod(shape[1:])
+
+
+def _setting(call: _Call, place: int, name: str) -> Any:
+    return call.args[place] if len(call.args) > place else call.kwargs.get(name, 1)
+
+
+def _contracted(call: _Call, weight: torch.Tensor) -> int:
+    """Product of the weight's axes that an einsum sums over."""
+    equation, *operands = call.args
+    operands = tensors_in(operands)
+    terms, arrow, result = equation.replace(" ", "").partition("->")
+    index = next((k for k, operand in enumerate(operands) if operand is weight), -1)
+    names = terms.split(",")[index].replace("...", "")
+    kept = set(result) if arrow else {c for c in terms if terms.count(c) == 1}
+    sizes = zip(names, weight.shape[-len(names) :], strict=False)
+    return max(1, math.prod(size for name, size in sizes if name not in kept))
 
 
 def _rms(tensor: torch.Tensor | None) -> float:
