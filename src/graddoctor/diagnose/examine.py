@@ -16,6 +16,7 @@ from graddoctor.diagnose.decide import SOUND, Verdict, decide, trial_of
 from graddoctor.diagnose.findings import confirmed, unconfirmed
 from graddoctor.diagnose.logbook import Logbook
 from graddoctor.diagnose.observation import Monitor, Numbers, Observation
+from graddoctor.diagnose.origin import origin_of
 from graddoctor.diagnose.rules import RULES, suspect
 from graddoctor.diagnose.suspicion import Rule, Suspicion
 from graddoctor.errors import RecipeError
@@ -219,6 +220,7 @@ def observe(
         missing=monitor.missing,
         low_precision=low_precision,
         ordered=come_ordered(batches),
+        planned=monitor.steps,
     )
 
 
@@ -290,15 +292,29 @@ def _findings(
             arm, suspicions, left, trials, missing=missing, deviations=seen.deviations, output=_output_modules(seen)
         )
         return (finding,)
-    severity = Severity.WARNING
     if missing < SOUND:
         return ()
     if experiments:  # nothing that was tried helps: say what is certain
         certain = {Condition.DISCONNECTED} if seen.progress < POORLY else set()
         if seen.progress < LEARNS:
             certain |= {Condition.NON_FINITE, Condition.PLATEAU}
-        return tuple(unconfirmed(s, severity) for s in suspicions if s.condition in certain)[:1]
-    return tuple(unconfirmed(s, severity) for s in suspicions)
+        told = [s for s in suspicions if s.condition in certain][:1]
+        return tuple(unconfirmed(_traced(s, seen), Severity.WARNING) for s in told)
+    if seen.progress >= LEARNS:  # it learns, and nothing says that a symptom does harm: notes at most
+        return ()
+    return tuple(unconfirmed(s, Severity.WARNING) for s in suspicions)
+
+
+def _traced(suspicion: Suspicion, seen: Observation) -> Suspicion:
+    """Add to a loss that was lost which operation made the first number that is not finite."""
+    bad = seen.outcome.first_nonfinite
+    if suspicion.condition is not Condition.NON_FINITE or bad is None:
+        return suspicion
+    origin = origin_of(seen.recipe, bad, seen.planned)
+    if origin is None:
+        return suspicion
+    causes = (origin.cause,) if origin.cause else suspicion.causes
+    return replace(suspicion, sentence=f"{suspicion.sentence} {origin.sentence}", causes=causes)
 
 
 def _output_modules(seen: Observation) -> tuple[str, ...]:

@@ -64,6 +64,8 @@ class Observation:
         Settings of the optimizer's groups; trainable parameters that it was not given.
     low_precision, ordered
         Whether anything in a step is computed in 16 bits; whether batches come in an order.
+    planned
+        Steps that the run was to take.
     """
 
     recipe: Recipe
@@ -80,6 +82,7 @@ class Observation:
     missing: tuple[str, ...] = ()
     low_precision: bool = False
     ordered: bool = False
+    planned: int = 0
 
     @property
     def start(self) -> Probe:
