@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection
+from statistics import median
 
 import torch
 from torch import nn
@@ -155,10 +157,24 @@ def _pull_to_scale(recipe: Recipe, net: nn.Module, batch: object, seen: Survey) 
     low, high = _SOUND_SCALE
     parameters = dict(net.named_parameters())
     for _ in range(len(seen.weights)):
-        now = survey(recipe, net, batch)
-        gains = {role.name: role.gain / target_of(role)[0] for role in now.weights.values()}
+        gains = _gains(survey(recipe, net, batch))
         off = next((name for name, value in gains.items() if not low < value < high and 0 < value < math.inf), None)
         if off is None or off not in parameters:
             return
         with torch.no_grad():
             parameters[off].div_(gains[off])
+
+
+def _gains(seen: Survey) -> dict[str, float]:
+    """Measured gain of each weight as a share of the one asked for.
+
+    The first weight is judged by the size of its product, as if it were given values of unit size: whatever scales the
+    input is in its hands. So are all where the size drifts tenfold from most layers to the next, since a factor then
+    stands where no weight's own gain shows it, behind an activation. A single layer that loses much does so by chance.
+    """
+    roles = list(seen.weights.values())
+    drifts = [abs(math.log10(b.size / a.size)) for a, b in itertools.pairwise(roles) if a.size > 0 and b.size > 0]
+    drifting = len(drifts) > 1 and median(drifts) > 1
+    return {
+        role.name: (role.size if drifting or role is roles[0] else role.gain) / target_of(role)[0] for role in roles
+    }

@@ -53,10 +53,14 @@ class WeightRole:
     branch_end: bool = False
 
     @property
+    def size(self) -> float:
+        """Root mean square of what meets the nonlinearity, or of the product where there is none."""
+        return self.rms if math.isnan(self.follower_rms) else self.follower_rms
+
+    @property
     def gain(self) -> float:
-        """Factor by which what is multiplied with the weight has grown when it meets its nonlinearity, if it does."""
-        size = self.rms if math.isnan(self.follower_rms) else self.follower_rms
-        return size / self.input_rms if self.input_rms > 0 else math.nan
+        """Factor by which what is multiplied with the weight has grown until there."""
+        return self.size / self.input_rms if self.input_rms > 0 else math.nan
 
 
 @dataclass(frozen=True)
