@@ -21,6 +21,7 @@ from graddoctor.train import BatchSource, takes
 
 _SOUND_SCALE = (0.05, 20.0)  # a gain outside, as a share of the one asked for: something unseen multiplies the weights
 _SEED_SHIFT = 7919
+_FARTHEST = 3.0
 _LARGE = 1 << 20  # entries from which on orthogonal and Gaussian draws hardly differ, and only one is cheap
 
 
@@ -39,24 +40,34 @@ def target_of(role: WeightRole | None, fallback: str = "") -> tuple[float, float
 
 
 def deviation(model: nn.Module, seen: Survey) -> dict[str, float]:
-    """How far each module's weights and biases are from where they should start, in decades (>= 0).
+    """How far each module's parameters are from where they should start, in decades (0 to 3).
 
-    A scale that is off by a factor of ten counts one, and so does a bias of nine; identical units count three.
+    A scale that is off by a factor of ten counts one, and so does a bias of nine. Embeddings may have any scale from
+    1/√width to 1, gains of normalizations should be one.
     """
     score: dict[str, float] = {}
-    for name, parameter in model.named_parameters():
-        module = name.rpartition(".")[0]
-        value = parameter.detach().float()
-        if name in seen.weights:
-            role = seen.weights[name]
-            wanted = target_of(role)[0] / math.sqrt(max(role.fan_in, 1))
-            off = abs(math.log10(max(float(value.std()), 1e-12) / wanted)) if value.numel() > 1 else 0.0
-        elif value.ndim == 1 and name.endswith("bias") and value.numel():
-            off = math.log10(1 + float(value.abs().median()))
-        else:
-            continue
-        score[module] = max(score.get(module, 0.0), min(off, 3.0) if math.isfinite(off) else 3.0)
+    for prefix, module in model.named_modules():
+        for short, parameter in module.named_parameters(recurse=False):
+            role = seen.weights.get(f"{prefix}.{short}" if prefix else short)
+            off = _off(module, short, parameter.detach().float(), role)
+            if off is not None:
+                score[prefix] = max(score.get(prefix, 0.0), min(off, _FARTHEST) if math.isfinite(off) else _FARTHEST)
     return score
+
+
+def _off(module: nn.Module, short: str, value: torch.Tensor, role: WeightRole | None) -> float | None:
+    """Decades between one parameter and where it should start; ``None`` where nothing can be said."""
+    size = float(value.square().mean().sqrt()) if value.numel() else 0.0
+    if isinstance(module, nn.Embedding):
+        return max(0.0, math.log10(max(size, 1e-12)), -math.log10(max(size * math.sqrt(value.shape[-1]), 1e-12)))
+    if role is not None and value.numel() > 1:
+        wanted = target_of(role)[0] / math.sqrt(max(role.fan_in, 1))
+        return abs(math.log10(max(float(value.std()), 1e-12) / wanted))
+    if value.ndim == 1 and short.endswith("bias"):
+        return math.log10(1 + size)
+    if value.ndim == 1 and short == "weight" and hasattr(module, "eps"):
+        return abs(math.log10(max(size, 1e-12)))
+    return None
 
 
 def reinitialised(only: Collection[str] | None = None) -> Remedy:

@@ -130,6 +130,11 @@ class _ScaledRate:
         self.rates: list[Any] = []
 
     def attach(self, optimizer: torch.optim.Optimizer) -> None:
+        before: _ScaledRate | None = optimizer.__dict__.get("_scaled_rate")
+        if before is not None:  # hooks after a step run in the order of those before it: two would not undo each other
+            before.factor *= self.factor
+            return
+        optimizer.__dict__["_scaled_rate"] = self
         optimizer.register_step_pre_hook(self.before)
         optimizer.register_step_post_hook(self.after)
 

@@ -156,7 +156,8 @@ class _Reader(TorchFunctionMode):
     def _linear(self, call: _Call) -> None:
         used = []
         tensors = tensors_in([call.args, call.kwargs])
-        given = next((t for t in tensors if id(t) not in self.names and id(t) not in self.sources), None)
+        factors = tensors[1:] if call.name == "addmm" else tensors  # its first is added
+        given = next((t for t in factors if id(t) not in self.names and id(t) not in self.sources), None)
         for tensor in tensors:
             weight = self.sources.get(id(tensor), self.names.get(id(tensor), ""))
             if weight and tensor.ndim > 1:
