@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import random
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -65,11 +66,14 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: torch takes seconds, ``graddoctor --help`` must not."""
-    if name == "testing":
-        return importlib.import_module("graddoctor.testing")
-    if name not in _HOMES:
+    if name not in _HOMES and name != "testing":
         raise AttributeError(f"module 'graddoctor' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    state = random.getstate()  # rich draws a number on import, and a first `check` may be called anywhere
+    module = importlib.import_module(_HOMES.get(name, f"graddoctor.{name}"))
+    random.setstate(state)
+    if name not in _HOMES:
+        return module
+    value = getattr(module, name)
     globals()[name] = value
     return value
 

@@ -195,20 +195,22 @@ def observe(
         if logbook:
             logbook.crashed(len(monitor.rates), error)
         raise
-    probes = monitor.finish(outcome)
-    if not probes:  # Ctrl-C before the first look was over
+    if not monitor.probes:  # Ctrl-C before the first look was over
         raise KeyboardInterrupt
-    raw, clipped = monitor.norms()
     try:
+        monitor.finish(outcome)
         seen, deviations = _survey(recipe)
         yardstick = measure(recipe, seen)
     except KeyboardInterrupt:
         seen, deviations, yardstick = None, {}, _provisional(outcome)
         outcome = replace(outcome, ended=INTERRUPTED)
+    if logbook:
+        logbook.ended(outcome.steps, outcome.ended)
+    raw, clipped = monitor.norms()
     return Observation(
         recipe=recipe,
         outcome=outcome,
-        probes=probes,
+        probes=tuple(monitor.probes),
         yardstick=yardstick,
         progress=progress_of(outcome.losses, outcome.steps_per_epoch, yardstick),
         survey=seen,
@@ -287,7 +289,10 @@ def _findings(
 ) -> tuple[Finding, ...]:
     missing = 1 - seen.progress
     if arm is not None and arm.outcome is not None:
-        left = suspect(_treated(arm, seen))
+        try:
+            left = suspect(_treated(arm, seen))
+        except KeyboardInterrupt:  # the cause is known; what would have gone with it is not
+            left = suspicions
         finding = confirmed(
             arm, suspicions, left, trials, missing=missing, deviations=seen.deviations, output=_output_modules(seen)
         )

@@ -188,8 +188,6 @@ class Monitor(Observer):
         """Take the last look, at the weights that the training ended with."""
         if outcome.steps:
             self.look(outcome.model, outcome.steps)
-        if self.logbook:
-            self.logbook.ended(outcome.steps, outcome.ended)
         return tuple(self.probes)
 
     def look(self, model: nn.Module, step: int) -> None:

@@ -46,7 +46,7 @@ def _reasons(name: str, examination: Examination) -> Iterator[str]:
         where = f" in {', '.join(finding.modules[:3])}" if finding.modules else ""
         yield f"- {finding.condition.value}{where}: {finding.summary}"
         yield from (f"  cause: {blame.kind.value}. {blame.sentence}" for blame in finding.causes[:1])
-    if not examination.findings:
+    if not any(finding.confirmed for finding in examination.findings):
         yield from (f"- tried: {sentence}" for sentence in examination.ruled_out)
     if examination.aborted:
         yield f"- it ended early: {examination.aborted}."
