@@ -83,8 +83,8 @@ def shuffled(seed_shift: int = 104_729) -> Remedy:
         class Shuffled:
             def __init__(self) -> None:
                 batches = list(BatchSource(recipe).epoch(0))
-                self.size = _samples(batches[0])
                 self.whole = _cat(batches)
+                self.size = _samples(batches[0])
                 self.generator = torch.Generator().manual_seed(recipe.seed + seed_shift)
 
             def __len__(self) -> int:
@@ -145,14 +145,16 @@ def _given(recipe: Recipe, batch: Any) -> set[Path]:
         if not tensor.is_floating_point():
             return tensor
         roots[path] = tensor.detach().requires_grad_()
-        return roots[path].view_as(tensor)  # no leaf: it may be written to
+        twins[path] = roots[path].clone()  # no leaf: it may be written to
+        return twins[path]
 
     roots: dict[Path, torch.Tensor] = {}
+    twins: dict[Path, torch.Tensor] = {}
     model = wrap_forward(build_model(recipe), wrapper)
     with seeded(recipe.seed), torch.enable_grad():
         loss_of(recipe, model, mapped_with_path(traced, batch))
         memory = {tensor.untyped_storage().data_ptr() for tensor in handed if tensor.layout is torch.strided}
-        shared = {path for path, root in roots.items() if root.untyped_storage().data_ptr() in memory}
+        shared = {path for path, twin in twins.items() if twin.untyped_storage().data_ptr() in memory}
         ends = [tensor.float().sum() for tensor in handed if tensor.requires_grad]
         if not ends or not roots:
             return shared
