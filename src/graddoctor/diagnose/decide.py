@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from torch import nn
 
 from graddoctor.diagnose.observation import Observation
 from graddoctor.diagnose.plan import Step, plan
@@ -47,7 +49,7 @@ def decide(seen: Observation, suspicions: tuple[Suspicion, ...], bench: Bench) -
         if bench.exhausted:
             break
         for arm in _arms(step, seen, bench):
-            tried.append(arm)
+            tried.append(_without_network(arm))
             if _settles(step, arm, bench):
                 return Verdict(_credited(arm, bench, tried), tuple(bench.arms.values()), bench.aborted)
             if bench.exhausted:
@@ -55,6 +57,11 @@ def decide(seen: Observation, suspicions: tuple[Suspicion, ...], bench: Bench) -
     return Verdict(
         _best_of(tried, bench), tuple(bench.arms.values()), bench.aborted, tuple(a for a in tried if a.contradicted)
     )
+
+
+def _without_network(arm: Arm) -> Arm:
+    """What is remembered of an arm: a large network would otherwise be held a dozen times."""
+    return replace(arm, outcome=arm.outcome and replace(arm.outcome, model=nn.Module()))
 
 
 def _settles(step: Step | None, arm: Arm, bench: Bench) -> bool:
