@@ -63,7 +63,7 @@ class Flow:
             for edge in awaited:
                 part, whole = self._kept.pop(edge, None), arriving[edge.output]
                 if part is not None and whole is not None:
-                    self._dots[edge] = _dot(part, whole)
+                    self._dots[edge] = dot(part, whole)
 
         return hook
 
@@ -117,7 +117,7 @@ def _norm(gradient: Tensor) -> Tensor:
     return samples_of.norm(_strided(gradient).detach())
 
 
-def _dot(part: Tensor, whole: Tensor) -> Tensor:
+def dot(part: Tensor, whole: Tensor) -> Tensor:
     """Inner product in float64, in pieces that stay in the cache: squares of small gradients underflow float32."""
     pieces = zip(*(torch.split(_strided(g).detach().reshape(-1), _PIECE) for g in (part, whole)), strict=True)
     return torch.stack([torch.dot(a.double(), b.double()) for a, b in pieces]).sum()
@@ -139,12 +139,13 @@ def _silent(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 
 def backward(
-    loss: Tensor, graph: Graph, flow: Flow, model: nn.Module, project: Collection[Edge]
+    loss: Tensor, graph: Graph, flow: Flow, model: nn.Module, project: Collection[Edge], *, retain: bool = False
 ) -> dict[int, Tensor | None]:
     """Run backward under ``flow`` and hand back the gradients of the trainable parameters by ``id``.
 
     ``.grad`` is not written, and hooks that run after it is are not called, unless a re-entrant checkpoint makes that
-    the only way; the caller puts ``.grad`` back.
+    the only way; the caller puts ``.grad`` back. ``retain`` keeps the graph for another
+    pass, if none of it is hidden.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     found: dict[int, Tensor | None] = {}
@@ -163,7 +164,8 @@ def backward(
     inputs = [p for p in parameters if id(p) in reached]
 
     def run() -> None:
-        for parameter, gradient in zip(inputs, torch.autograd.grad(loss, inputs, allow_unused=True), strict=True):
+        gradients = torch.autograd.grad(loss, inputs, retain_graph=retain, allow_unused=True)
+        for parameter, gradient in zip(inputs, gradients, strict=True):
             found[id(parameter)] = gradient
 
     flow.run(run, project)

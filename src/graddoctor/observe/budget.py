@@ -12,6 +12,7 @@ from graddoctor.observe._rows import Cut, Group, Path
 from graddoctor.observe.dominators import backbone
 from graddoctor.observe.graph import Edge, Node
 from graddoctor.observe.ledger import Reading, Signal, signal
+from graddoctor.observe.losses import LossShare
 
 _NOTHING = 1e-12  # decades: views and casts that change no norm
 _TOLERANCE = 1e-2  # half types round the sum of the paths that the shares are taken of
@@ -69,13 +70,15 @@ class Budget:
     """Where the gradient was lost or gained: rows in forward order, whose decades add up to the total.
 
     ``total`` is log10 of the gradient's norm at the early end over that at the late end (< 0: it vanished). ``cut``
-    names the row in which it becomes exactly zero or not finite; ``total`` then covers the rows after it.
+    names the row in which it becomes exactly zero or not finite; ``total`` then covers the rows after it. ``losses``
+    says which part of the gradient at the early end each term of the loss brings; empty where the loss is no sum.
     """
 
     rows: tuple[Row, ...]
     total: float
     cut: str | None
     signal: Signal = field(default_factory=Signal)
+    losses: tuple[LossShare, ...] = ()
 
     def by_kind(self) -> dict[str, float]:
         """Decades by kind of part; what a residual or joint row adds beside its plain parts is booked on its kind."""

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,10 +22,11 @@ from graddoctor.observe._names import Owner, Spreads, operation_readings
 from graddoctor.observe._parameters import readings as parameter_readings
 from graddoctor.observe._parameters import used as trainable_names
 from graddoctor.observe._recorder import Pass, Recorder, tensors_in
-from graddoctor.observe._rows import groups
+from graddoctor.observe._rows import Cut, groups
 from graddoctor.observe.budget import Budget, projected, settle
 from graddoctor.observe.dominators import chain
 from graddoctor.observe.graph import Graph, first_weight, in_forward_order, walk
+from graddoctor.observe.losses import LossShare, Term, shares, terms
 from graddoctor.observe.readings import (
     ActivationReading,
     InputReading,
@@ -203,10 +204,23 @@ class _Look:
         cut = chain(graph, end)
         rows = groups(cut) if cut is not None else []
         self._flow = Flow(graph)
-        gradients = backward(value, graph, self._flow, self._model, projected(rows))
+        found = terms(graph, cut, self._owner) if cut is not None and not graph.hidden else ()
+        gradients = backward(value, graph, self._flow, self._model, projected(rows), retain=bool(found))
         if cut is not None:
             self._budget = settle(rows, self._flow, self._owner, Spreads(run))
+            early = rows[0].early if rows else Cut((cut.first,)) if cut.first is not None else None
+            if found and early is not None:
+                self._budget = replace(self._budget, losses=self._shares(value, found, early, self._flow))
         return gradients
+
+    def _shares(self, value: Tensor, found: Sequence[Term], early: Cut, flow: Flow) -> tuple[LossShare, ...]:
+        told = shares(value, found, early, flow)
+        if told is None:
+            self._trouble.append(
+                f"the loss has {len(found)} terms, and their shares are unknown: a second backward pass failed, or did "
+                "not give the gradient of the first"
+            )
+        return told or ()
 
     def again(self, loss: Callable[[nn.Module, Any], Tensor], batch: Any) -> None:
         """Forward only, for more samples."""
