@@ -26,6 +26,7 @@ from graddoctor.train import BatchSource, build_model, loss_of
 _BATCHES = 24
 _ROUNDS = 40
 _STANDARD_STARTS = (0.0, 0.5)
+_FAR, _STEEP = 1e3, 0.1
 _NOT_FINITE = 1e30  # what the search is told where the loss is not finite
 
 
@@ -226,7 +227,8 @@ def _minimum(
     rounds: int,
 ) -> float:
     try:
-        scale = abs(function(start)[0]) or 1.0  # losses may be of any size, L-BFGS-B stops by absolute ones
+        begin, slope = function(start)
+        scale = abs(begin) or 1.0  # losses may be of any size, L-BFGS-B stops by absolute ones
         if scale >= _NOT_FINITE:
             return math.inf
 
@@ -238,6 +240,10 @@ def _minimum(
     except Exception:  # noqa: BLE001 - binary_cross_entropy raises outside [0, 1]: this start tells nothing
         return math.inf
     value = float(found.fun) * scale
+    if value < 0 and np.abs(found.x).max() > _FAR and np.abs(found.jac * scale).max() > _STEEP * np.abs(slope).max():
+        return (
+            math.inf
+        )  # far out and as steep as ever: it has no lower bound, as log-likelihoods of free numbers have none
     return value if abs(value) < _NOT_FINITE else math.inf
 
 
