@@ -362,7 +362,7 @@ def scaled(thing, by):
     changes = {}
     for field in fields(thing):
         value = getattr(thing, field.name)
-        if field.name in names and value is not None:
+        if field.name in names and value is not None and not isinstance(value, tuple):
             changes[field.name] = value * by
         elif field.name in {"probes", "outcome", "yardstick", "budget", "rows", "activations", "parameters"}:
             changes[field.name] = scaled(value, by)

@@ -127,7 +127,7 @@ def _best_of(tried: list[Arm], bench: Bench) -> Arm | None:
     """Where nothing gives back half: the first in order that comes near the best, confirmed at full length."""
     good = [arm for arm in tried if not arm.contradicted and not arm.failed]
     best = max((arm.gain for arm in good), default=0.0)
-    if best < SOUND or bench.exhausted:
+    if best < SOUND or bench.late:
         return None
     chosen = next(arm for arm in good if arm.gain >= NEAR_BEST * best)
     full = bench.run(chosen.remedy, 1.0)

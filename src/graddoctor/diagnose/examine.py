@@ -50,6 +50,7 @@ INTERRUPTED = "interrupted"
 
 _PLAIN_SHARE = 0.4  # of the seconds, where experiments are to follow
 _ORDER_BATCHES = 64
+_SHORT_RUN = 256  # steps; experiments on shorter runs may take as many as on one of these
 
 Tell = Callable[..., None]
 """``tell(phase, done, total, detail)``."""
@@ -87,8 +88,9 @@ class Examination:
 
     @property
     def verdict(self) -> Literal["healthy", "sick", "inconclusive"]:
-        """Sick where a finding was confirmed (or none was to be), healthy where it learns and there is no finding."""
-        if any(f.severity > Severity.NOTE and (f.confirmed or not self.experimented) for f in self.findings):
+        """Sick where a finding is certain (or none was to be confirmed), healthy where it learns without one."""
+        certain = (f.confirmed or f.severity is Severity.CRITICAL or not self.experimented for f in self.findings)
+        if any(certain):
             return "sick"
         return "healthy" if not self.findings and self.learns else "inconclusive"
 
@@ -135,7 +137,9 @@ def examine(
         verdict = _verdict(seen, suspicions, began + seconds, tell, experiments=experiments)
         arm = verdict.arm
         trials = tuple(trial_of(a, helped=arm is not None and a.remedy.name == arm.remedy.name) for a in verdict.arms)
-        findings = _findings(seen, suspicions, arm, trials, experiments=experiments and not verdict.aborted)
+        findings = _findings(
+            seen, suspicions, arm, trials, experiments=experiments and bool(verdict.arms or not verdict.aborted)
+        )
     findings = tuple(f for f in findings if f.condition not in ignore)
     told = {c for f in findings for c in (f.condition, *f.consequences)}
     return Examination(
@@ -273,7 +277,7 @@ def _survey(recipe: Recipe) -> tuple[Survey | None, dict[str, float]]:
 def _bench(recipe: Recipe, plain: Plain, deadline: float, tell: Tell) -> Bench:
     length = plain.outcome.total_steps if plain.outcome.ended == "non-finite" else plain.outcome.steps
     numbers = itertools.count(1)
-    steps = int(EXPERIMENT_RUNS * max(length, 64))
+    steps = int(EXPERIMENT_RUNS * max(length, _SHORT_RUN))
     return Bench(
         recipe, plain, steps=steps, deadline=deadline, announce=lambda n: tell("experiment", next(numbers), None, n)
     )
@@ -304,22 +308,22 @@ def _findings(
         if seen.progress < LEARNS:
             certain |= {Condition.NON_FINITE, Condition.PLATEAU}
         told = [s for s in suspicions if s.condition in certain][:1]
-        return tuple(unconfirmed(_traced(s, seen), Severity.WARNING) for s in told)
+        return tuple(_certain(s, seen) for s in told)
     if seen.progress >= LEARNS:  # it learns, and nothing says that a symptom does harm: notes at most
         return ()
     return tuple(unconfirmed(s, Severity.WARNING) for s in suspicions)
 
 
-def _traced(suspicion: Suspicion, seen: Observation) -> Suspicion:
-    """Add to a loss that was lost which operation made the first number that is not finite."""
+def _certain(suspicion: Suspicion, seen: Observation) -> Finding:
+    """Tell what needs no experiment; a loss that was lost is critical where one operation is seen to lose it."""
     bad = seen.outcome.first_nonfinite
-    if suspicion.condition is not Condition.NON_FINITE or bad is None:
-        return suspicion
-    origin = origin_of(seen.recipe, bad, seen.planned)
-    if origin is None:
-        return suspicion
-    causes = (origin.cause,) if origin.cause else suspicion.causes
-    return replace(suspicion, sentence=f"{suspicion.sentence} {origin.sentence}", causes=causes)
+    origin = None
+    if suspicion.condition is Condition.NON_FINITE and bad is not None:
+        origin = origin_of(seen.recipe, bad, seen.planned)
+    if origin is None or origin.cause is None:
+        return unconfirmed(suspicion, Severity.WARNING)
+    traced = replace(suspicion, sentence=f"{suspicion.sentence} {origin.sentence}", causes=(origin.cause,))
+    return unconfirmed(traced, Severity.CRITICAL)
 
 
 def _output_modules(seen: Observation) -> tuple[str, ...]:

@@ -33,7 +33,13 @@ _METRIC_SLACK = 0.01
 
 @dataclass(frozen=True)
 class Plain:
-    """The run as given, which every experiment is compared with."""
+    """The run as given, which every experiment is compared with.
+
+    Attributes
+    ----------
+    progress
+        Share of the baseline that its smoothed loss had removed at its end (0 to 1, more for losses below zero).
+    """
 
     outcome: Outcome
     yardstick: Yardstick
@@ -47,7 +53,23 @@ class Plain:
 
 @dataclass(frozen=True)
 class Arm:
-    """One experiment: the change, how long it ran, and what it gained over the plain run at its end."""
+    """One experiment: the change, how long it ran, and what it gained over the plain run at its end.
+
+    Attributes
+    ----------
+    recipe
+        The treated recipe; the given one where the change failed.
+    outcome
+        What training it gave; ``None`` where the change failed.
+    progress, gain
+        Share of the baseline removed at its end, and the difference to the plain run *at its end*.
+    share
+        Share of the plain run's steps that it was given.
+    metric_gain
+        Difference of the recipe's metric to the plain run's (0 where it has none).
+    failed
+        The first line of what was raised.
+    """
 
     remedy: Remedy
     recipe: Recipe = field(repr=False)
@@ -75,7 +97,17 @@ class Arm:
 
 
 class Bench:
-    """Runs experiments on one recipe, each at most once at each length, within one budget of steps and seconds."""
+    """Runs experiments on one recipe, each at most once at each length, within one budget of steps and seconds.
+
+    Parameters
+    ----------
+    steps
+        Training steps that all experiments may take together.
+    deadline
+        ``time.monotonic()``, in seconds, after which none is begun and the one that runs is cut short.
+    announce
+        Told the name of each before it runs.
+    """
 
     def __init__(
         self,
@@ -92,9 +124,14 @@ class Bench:
         self.aborted = ""
 
     @property
+    def late(self) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() > self.deadline
+
+    @property
     def exhausted(self) -> bool:
         """Whether the budget leaves no room for another experiment."""
-        if time.monotonic() > self.deadline:
+        if self.late:
             self.aborted = "the time for experiments was used up"
         elif self.steps_left <= 0:
             self.aborted = "the steps for experiments were used up"

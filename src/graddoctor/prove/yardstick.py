@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import nn
 
-from graddoctor.randomness import kept_random_state
+from graddoctor.randomness import kept_random_state, seeded
 from graddoctor.recipe import Recipe
 from graddoctor.remedies.functions import tensors_in, wrap_forward
 from graddoctor.remedies.survey import OutputActivation, Survey
@@ -32,11 +32,20 @@ _NOT_FINITE = 1e30  # what the search is told where the loss is not finite
 
 @dataclass(frozen=True)
 class Yardstick:
-    """Loss of the best constant predictor, and how it was found.
+    """Loss of the best constant predictor, and how it was found. All in units of the loss.
 
-    ``penalised`` says that the loss looks at the parameters themselves, with the outputs held fixed; the baseline is
-    free of that penalty. ``floor`` and ``bare_floor`` are the losses that the outputs could reach as free variables
-    with and without the output activation (``nan`` without one, or where it could not be told).
+    Attributes
+    ----------
+    baseline
+        The smallest mean loss over batches that one output, the same for every sample, can have.
+    computed
+        Whether it was fitted. If not (the loss has no lower bound, or no place for an output was found), it is the mean
+        loss of the network as built.
+    floor, bare_floor
+        Losses that the outputs of one batch could reach as free variables, with and without the output activation;
+        ``nan`` without one, or where it could not be told.
+    penalised
+        Whether the loss looks at the parameters themselves, with the outputs held fixed. The baseline is free of that.
     """
 
     baseline: float
@@ -74,12 +83,20 @@ def measure(recipe: Recipe, seen: Survey | None = None) -> Yardstick:
     """Compute the loss of the best constant predictor on the recipe's own batches.
 
     The network's output is replaced by one free vector, the same for every sample, and that vector is fitted by
-    L-BFGS. Where the network does not return a tensor, the output of its last layer is replaced.
+    L-BFGS. Where the network does not return a tensor, the output of its last layer is replaced. Outputs of shape
+    (batch, features) or (batch, places, features) have one number a feature, images (batch, channels, …) one a channel.
+
+    Parameters
+    ----------
+    recipe
+        Up to 24 batches of it are read. Random state stays as it was.
+    seen
+        The survey of its network, for the constant behind an output activation and the two floors.
     """
     batches = BatchSource(recipe).first(_BATCHES)
     activation = seen.output if seen else None
     losses = []
-    with kept_random_state():
+    with seeded(recipe.seed):
         stub = _Stub(recipe, batches[0])
         if stub.found:
             for through in (None, activation) if activation else (None,):
