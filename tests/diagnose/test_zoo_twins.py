@@ -35,8 +35,9 @@ def test_a_patient_is_told_apart_from_its_twin(name):
     found = examine(one.recipe)
     first = alarms(found)[0]
     assert {first.condition, *first.consequences} & one.conditions
-    if name == "numeric_constant_column":  # NaN from the first step on: certain, and no single change undoes it
-        assert (first.condition, found.verdict) == (Condition.NON_FINITE, "inconclusive")
+    if name == "numeric_constant_column":  # NaN at once: no change undoes it, yet it is certain what makes it
+        assert (first.condition, found.verdict) == (Condition.NON_FINITE, "sick")
+        assert "by div in the network" in first.detail
     else:
         assert first.causes[0].kind in one.causes
         assert found.verdict == "sick"
