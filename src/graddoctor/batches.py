@@ -24,6 +24,11 @@ def place(batch: Any, device: str | torch.device) -> Any:
 class BatchSource:
     """Batches of one run: asked for once, iterated anew each epoch, asked for again where used up.
 
+    Parameters
+    ----------
+    recipe
+        Whose ``batches`` are asked for, under its seed.
+
     Raises
     ------
     RecipeError
@@ -79,7 +84,7 @@ class BatchSource:
         return (place(batch, self._recipe.device) for batch in self._source)
 
     def count(self, limit: int = _COUNT_LIMIT) -> int:
-        """Batches in an epoch; counted by iterating where the source has no length."""
+        """Batches in an epoch; counted by iterating, up to `limit`, where the source has no length."""
         try:
             return len(self._source)  # type: ignore[arg-type]
         except TypeError:

@@ -23,7 +23,7 @@ _LIBRARIES = frozenset({"torch", "numpy", "graddoctor", "transformers", "torchvi
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch (all devices)."""
+    """Seed the global generators of Python, NumPy (modulo 2**32) and torch (all devices)."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - users' loaders draw from the global generator
     torch.manual_seed(seed)

@@ -81,6 +81,10 @@ class Outcome:
         Optimizer steps in one pass over the batches.
     evaluation
         ``recipe.evaluate(model)`` at the end, or ``None``.
+    seconds
+        Wall-clock time of the steps and the evaluation, without building.
+    model
+        The network as the run left it.
     ended
         ``"complete"``, ``"non-finite"`` (losses stayed so), ``"stopped"`` (by the observer), ``"deadline"``
         or ``"interrupted"`` (Ctrl-C: what was seen is kept).
@@ -135,7 +139,13 @@ def build_model(recipe: Recipe) -> nn.Module:
 
 
 def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    """Build the recipe's optimizer and see that it holds parameters of this very network."""
+    """Build the recipe's optimizer and see that it holds parameters of this very network.
+
+    Raises
+    ------
+    RecipeError
+        What was built is no optimizer, calls the loss itself (LBFGS), or holds no parameter of `model`.
+    """
     optimizer = recipe.optimizer(model)
     if not isinstance(optimizer, torch.optim.Optimizer):
         msg = f"optimizer must return a torch.optim.Optimizer; it returned {type(optimizer).__name__}"
@@ -168,6 +178,8 @@ def train(
 
     Parameters
     ----------
+    recipe
+        What to train. Random generators that its parts hold are put back too.
     steps
         Stop after so many steps; all of them where it is ``None`` or 0. The learning-rate schedule is then run through
         faster, so that a short run sees the whole of it.
@@ -373,7 +385,17 @@ def _check_reached(model: nn.Module) -> None:
 
 
 def evaluate(recipe: Recipe, model: nn.Module) -> float | None:
-    """Take the recipe's metric of a trained network, in eval mode, without touching random state."""
+    """Take the recipe's metric of a trained network, in eval mode, without touching random state.
+
+    Returns
+    -------
+    The metric, higher is better; ``None`` where the recipe has none.
+
+    Raises
+    ------
+    RecipeError
+        What it returned is no number.
+    """
     if recipe.evaluate is None:
         return None
     modes = [(module, module.training) for module in model.modules()]

@@ -89,7 +89,10 @@ class _Bare(TorchFunctionMode):
 def exchanged(
     kinds: Collection[str], seen: Survey, replacement: Callable[[torch.Tensor], torch.Tensor] | None = None
 ) -> Remedy:
-    """Leaky ReLU (slope 0.1) in place of every hidden nonlinearity of the given kinds.
+    """Leaky ReLU (slope 0.1) in place of every hidden nonlinearity of the given kinds; attention stays.
+
+    ``kinds`` are names as `Survey.activations` has them, ``seen`` tells which call makes the output and stays, and
+    ``replacement`` is another elementwise function to put there. In-place calls are exchanged in place.
 
     Source: Maas, Hannun and Ng 2013; it neither saturates nor dies, so what it cures was one or the other.
     """

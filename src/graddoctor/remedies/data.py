@@ -52,7 +52,12 @@ def standardised_inputs() -> Remedy:
 
 
 def standardised_targets() -> Remedy:
-    """Train against targets of mean 0 and standard deviation 1; in eval mode the network answers in the old units."""
+    """Train against targets of mean 0 and standard deviation 1; in eval mode the network answers in the old units.
+
+    Targets are the floating tensors of a batch that do not reach the network; each is shifted and scaled as a whole.
+
+    Source: LeCun, Bottou, Orr and Müller 1998, section 4.
+    """
 
     def change(recipe: Recipe) -> Recipe:
         build, loss = recipe.model, recipe.loss
@@ -77,7 +82,10 @@ def standardised_targets() -> Remedy:
 
 
 def shuffled(seed_shift: int = 104_729) -> Remedy:
-    """Draw every batch at random from all samples, in batches of the same size."""
+    """Draw every batch at random from all samples, in batches of the same size as the first.
+
+    Source: Bottou 2012, section 4.
+    """
 
     def change(recipe: Recipe) -> Recipe:
         class Shuffled:

@@ -17,7 +17,12 @@ ORDINARY_EPSILON = 1e-8
 
 
 def learning_rate(factor: float) -> Remedy:
-    """Multiply the rate of every parameter group, after the scheduler, which may overwrite rates as it likes."""
+    """Multiply the rate of every parameter group, after the scheduler, which may overwrite rates as it likes.
+
+    Between steps the groups hold the rates that they would have without it. Two such changes multiply.
+
+    Source: Smith 2015 on how rates are searched.
+    """
 
     def treat(optimizer: torch.optim.Optimizer, _: nn.Module) -> None:
         _ScaledRate(factor).attach(optimizer)
@@ -38,7 +43,10 @@ def one_rate(spread: float) -> Remedy:
 
 
 def ordinary_momentum() -> Remedy:
-    """Momentum 0.9, or Adam's first beta 0.9, where it is higher."""
+    """Momentum 0.9, or Adam's first beta 0.9, where it is higher.
+
+    Source: Polyak 1964.
+    """
 
     def treat(optimizer: torch.optim.Optimizer, _: nn.Module) -> None:
         for group in optimizer.param_groups:
@@ -52,7 +60,10 @@ def ordinary_momentum() -> Remedy:
 
 
 def ordinary_epsilon() -> Remedy:
-    """Adam's epsilon at 1e-8 where it is larger: an epsilon above the gradient's own scale swallows the step."""
+    """Adam's epsilon at 1e-8 where it is larger: an epsilon above the gradient's own scale swallows the step.
+
+    Source: Kingma and Ba 2015.
+    """
 
     def treat(optimizer: torch.optim.Optimizer, _: nn.Module) -> None:
         for group in optimizer.param_groups:
@@ -93,7 +104,10 @@ def constant_rate() -> Remedy:
 
 
 def adam(rate: float = 1e-3) -> Remedy:
-    """Adam in place of the optimizer, on the same parameters."""
+    """Adam in place of the optimizer, on the same parameters, all at one rate and without a schedule.
+
+    Source: Kingma and Ba 2015.
+    """
 
     def change(recipe: Recipe) -> Recipe:
         build = recipe.optimizer

@@ -34,12 +34,23 @@ from graddoctor.train import BatchSource, loss_of
 
 @dataclass
 class WeightRole:
-    """The part that one weight plays in the forward pass.
+    """The part that one weight plays in the forward pass, at its first use.
 
-    ``follower`` is the nonlinearity that its product runs into, ``"normalization"``, or ``""`` where there is none;
-    ``branch_end`` says that the product is added to a stream without a nonlinearity in between. ``rms``,
-    ``input_rms`` and ``follower_rms`` are the root mean squares of its product, of what it is multiplied with, and of
-    what meets the nonlinearity; ``fan_in`` is the number of inputs of one of its units.
+    Attributes
+    ----------
+    shape
+        As it is used, which may be transposed.
+    fan_in
+        Number of products that are summed to one output.
+    std
+        Standard deviation of its entries.
+    rms, input_rms, follower_rms
+        Root mean squares of its product (bias included), of what it is multiplied with, and of what meets the
+        nonlinearity (``nan``: nothing does).
+    follower
+        The nonlinearity that its product runs into, ``"normalization"``, or ``""`` where there is none.
+    branch_end
+        Whether the product is added to a stream without a nonlinearity in between.
     """
 
     name: str
@@ -76,7 +87,19 @@ class OutputActivation:
 
 @dataclass(frozen=True)
 class Survey:
-    """One forward pass, read call by call; functional code counts like modules."""
+    """One forward pass, read call by call; functional code counts like modules.
+
+    Attributes
+    ----------
+    weights
+        By parameter name, in the order of their first use.
+    activations
+        Kinds of the nonlinearities in the order of their calls; ``"attention"`` for a softmax between positions.
+    output
+        The nonlinearity that makes the output, if one does.
+    branches, normalizations, hooks
+        How many residual additions, normalizations and gradient hooks there are.
+    """
 
     weights: dict[str, WeightRole]
     activations: tuple[str, ...]
@@ -260,7 +283,15 @@ def _rms(tensor: torch.Tensor | None) -> float:
 
 
 def survey(recipe: Recipe, model: nn.Module, batch: Any = None) -> Survey:
-    """Read one forward pass of a model, call by call, leaving model and random state as they were."""
+    """Read one forward pass of a model, call by call, leaving model and random state as they were.
+
+    Parameters
+    ----------
+    model
+        A network of the recipe, in training mode. What its loss calls other than ``model(...)`` is not read.
+    batch
+        The recipe's first batch if not given.
+    """
     batch = BatchSource(recipe).first(1)[0] if batch is None else batch
     reader, outputs = _Reader(model), []
 
