@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import math
 import time
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from graddoctor.batches import BatchSource
+from graddoctor.build import build_model, build_optimizer, build_scheduler, check_loss, check_reached, takes
 from graddoctor.errors import RecipeError
 from graddoctor.randomness import generators_of, kept_generators, kept_random_state, seed_everything, seeded
 from graddoctor.recipe import Recipe
@@ -110,62 +110,6 @@ class Outcome:
         return int(bad[0]) if len(bad) else None
 
 
-def build_model(recipe: Recipe) -> nn.Module:
-    """Build the recipe's network for its seed, in training mode, on its device.
-
-    It is the same network at every call, and the caller's random state stays as it was.
-
-    Raises
-    ------
-    RecipeError
-        What was built is no network, or has nothing to train.
-    """
-    with seeded(recipe.seed), kept_generators(generators_of(recipe.model)):
-        model = recipe.model(seed=recipe.seed) if takes(recipe.model, "seed") else recipe.model()
-    if not isinstance(model, nn.Module):
-        msg = f"model must build a torch.nn.Module; it returned {type(model).__name__}"
-        raise RecipeError(msg)
-    if any(nn.parameter.is_lazy(p) for p in model.parameters()):
-        msg = (
-            f"{type(model).__name__} has lazy layers that do not know their shape yet: "
-            "run it on a batch in the function that builds it, before it is returned"
-        )
-        raise RecipeError(msg)
-    if not any(p.requires_grad for p in model.parameters()):
-        count = sum(1 for _ in model.parameters())
-        msg = f"none of the network's {count} parameters requires a gradient: set requires_grad on some"
-        raise RecipeError(msg)
-    return model.to(recipe.device).train()
-
-
-def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    """Build the recipe's optimizer and see that it holds parameters of this very network.
-
-    Raises
-    ------
-    RecipeError
-        What was built is no optimizer, calls the loss itself (LBFGS), or holds no parameter of `model`.
-    """
-    optimizer = recipe.optimizer(model)
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        msg = f"optimizer must return a torch.optim.Optimizer; it returned {type(optimizer).__name__}"
-        raise RecipeError(msg)
-    if takes(type(optimizer).step, "closure") and _required(type(optimizer).step, "closure"):
-        msg = (
-            f"optimizer {type(optimizer).__name__} calls the loss itself, several times a step, which cannot be "
-            "followed: give one whose step() needs no closure"
-        )
-        raise RecipeError(msg)
-    mine = {id(p) for p in model.parameters()}
-    if not any(id(p) in mine for group in optimizer.param_groups for p in group["params"]):
-        msg = (
-            "the optimizer holds no parameter of the network it was given: build it from the argument, "
-            "as in  optimizer=lambda model: torch.optim.SGD(model.parameters(), lr=0.1)"
-        )
-        raise RecipeError(msg)
-    return optimizer
-
-
 def train(
     recipe: Recipe,
     *,
@@ -218,7 +162,7 @@ class _Run:
         self.steps = max(1, min(steps or self.total, self.total))
         self.model = build_model(recipe)
         self.optimizer = build_optimizer(recipe, self.model)
-        self.scheduler = _build_scheduler(recipe, self.optimizer, self.total)
+        self.scheduler = build_scheduler(recipe, self.optimizer, self.total)
         self.turns = 0  # how often the scheduler was stepped
         self.since_turn: list[torch.Tensor] = []
         self.pending: list[torch.Tensor] = []
@@ -296,7 +240,7 @@ class _Run:
             part = loss.detach().reshape(()) / len(micro)
             total = part if total is None else total + part
         if step == 0:
-            _check_reached(self.model)
+            check_reached(self.model)
         observer.after_backward(step, self.model, self.optimizer)
         if recipe.clip:
             recipe.clip([p for p in self.model.parameters() if p.grad is not None])
@@ -353,37 +297,6 @@ def loss_of(recipe: Recipe, model: nn.Module, batch: Any) -> torch.Tensor:
         return recipe.loss(model, batch)
 
 
-def check_loss(loss: Any) -> None:
-    """Refuse a loss that cannot be trained on.
-
-    Raises
-    ------
-    RecipeError
-        It is no tensor, has more than one element, or depends on no trainable parameter.
-    """
-    if not isinstance(loss, torch.Tensor):
-        msg = f"loss must return a tensor; it returned {type(loss).__name__}"
-        raise RecipeError(msg)
-    if loss.numel() != 1:
-        msg = f"loss must return a scalar; it returned shape {tuple(loss.shape)}: take the mean or the sum"
-        raise RecipeError(msg)
-    if not loss.requires_grad:
-        msg = (
-            "the loss depends on no trainable parameter: look for .detach(), .item(), torch.no_grad() or argmax "
-            "between the network and the loss"
-        )
-        raise RecipeError(msg)
-
-
-def _check_reached(model: nn.Module) -> None:
-    if all(p.grad is None for p in model.parameters()):
-        msg = (
-            "the loss depends on no trainable parameter of the network that it was given: "
-            "compute it from that network, as in  loss=lambda model, batch: criterion(model(batch[0]), batch[1])"
-        )
-        raise RecipeError(msg)
-
-
 def evaluate(recipe: Recipe, model: nn.Module) -> float | None:
     """Take the recipe's metric of a trained network, in eval mode, without touching random state.
 
@@ -416,37 +329,3 @@ def evaluate(recipe: Recipe, model: nn.Module) -> float | None:
 def _described(value: Any) -> str:
     shape = f" of shape {tuple(value.shape)}" if isinstance(value, (torch.Tensor, np.ndarray)) else ""
     return f"{type(value).__name__}{shape}"
-
-
-def takes(function: Callable[..., Any], name: str) -> bool:
-    """Whether a function has a parameter of this name."""
-    try:
-        return name in inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        return False
-
-
-def _required(function: Callable[..., Any], name: str) -> bool:
-    return inspect.signature(function).parameters[name].default is inspect.Parameter.empty
-
-
-def _build_scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer, total: int) -> Any:
-    if recipe.scheduler is None:
-        return None
-    try:
-        required = [
-            p
-            for p in inspect.signature(recipe.scheduler).parameters.values()
-            if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-        ]
-    except (TypeError, ValueError):
-        required = []
-    turns = recipe.epochs if recipe.scheduler_every == "epoch" else total
-    scheduler = recipe.scheduler(optimizer, turns) if len(required) > 1 else recipe.scheduler(optimizer)
-    if getattr(scheduler, "mode", "") == "max" and recipe.evaluate is None:
-        msg = (
-            f"{type(scheduler).__name__} waits for a metric to rise (mode='max') and the recipe has none: "
-            "give evaluate=, or mode='min' to follow the loss"
-        )
-        raise RecipeError(msg)
-    return scheduler
