@@ -9,16 +9,16 @@ import synthetic_observations as make
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graddoctor.diagnose.dead_units import dead_units
-from graddoctor.diagnose.disconnected import disconnected
-from graddoctor.diagnose.exploding import exploding, signal_growth
-from graddoctor.diagnose.plateau import oscillation, plateau
-from graddoctor.diagnose.poor_initialization import poor_initialization
+from graddoctor.diagnose.conditions.dead_units import dead_units
+from graddoctor.diagnose.conditions.disconnected import disconnected
+from graddoctor.diagnose.conditions.exploding import exploding, signal_growth
+from graddoctor.diagnose.conditions.plateau import oscillation, plateau
+from graddoctor.diagnose.conditions.poor_initialization import poor_initialization
+from graddoctor.diagnose.conditions.saturation import saturation
+from graddoctor.diagnose.conditions.underflow import underflow
+from graddoctor.diagnose.conditions.unscaled_input import oddity, unscaled_input
+from graddoctor.diagnose.conditions.vanishing import hidden_rows, lost, vanishing
 from graddoctor.diagnose.rules import RULES, suspect
-from graddoctor.diagnose.saturation import saturation
-from graddoctor.diagnose.underflow import underflow
-from graddoctor.diagnose.unscaled_input import oddity, unscaled_input
-from graddoctor.diagnose.vanishing import hidden_rows, lost, vanishing
 from graddoctor.prove.yardstick import Yardstick
 from graddoctor.terms import Cause, Condition
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graddoctor.diagnose.exploding import signal_growth
+from graddoctor.diagnose.conditions.exploding import signal_growth
+from graddoctor.diagnose.conditions.poor_initialization import IDENTICAL
+from graddoctor.diagnose.conditions.saturation import inner
+from graddoctor.diagnose.conditions.unscaled_input import oddity
+from graddoctor.diagnose.conditions.vanishing import DECADES, lost
 from graddoctor.diagnose.observation import Observation, worst
-from graddoctor.diagnose.poor_initialization import IDENTICAL
-from graddoctor.diagnose.saturation import inner
 from graddoctor.diagnose.suspicion import Suspicion
-from graddoctor.diagnose.unscaled_input import oddity
-from graddoctor.diagnose.vanishing import DECADES, lost
 from graddoctor.remedies.activation import bare_output, exchanged, sigmoid_output
 from graddoctor.remedies.clipping import no_clipping
 from graddoctor.remedies.data import shuffled, standardised_inputs, standardised_targets

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from graddoctor.diagnose.dead_units import dead_units
-from graddoctor.diagnose.disconnected import disconnected
-from graddoctor.diagnose.exploding import exploding
+from graddoctor.diagnose.conditions.dead_units import dead_units
+from graddoctor.diagnose.conditions.disconnected import disconnected
+from graddoctor.diagnose.conditions.exploding import exploding
+from graddoctor.diagnose.conditions.plateau import oscillation, plateau
+from graddoctor.diagnose.conditions.poor_initialization import poor_initialization
+from graddoctor.diagnose.conditions.saturation import saturation
+from graddoctor.diagnose.conditions.underflow import underflow
+from graddoctor.diagnose.conditions.unscaled_input import unscaled_input
+from graddoctor.diagnose.conditions.vanishing import vanishing
 from graddoctor.diagnose.observation import Observation
-from graddoctor.diagnose.plateau import oscillation, plateau
-from graddoctor.diagnose.poor_initialization import poor_initialization
-from graddoctor.diagnose.saturation import saturation
 from graddoctor.diagnose.suspicion import Rule, Suspicion
-from graddoctor.diagnose.underflow import underflow
-from graddoctor.diagnose.unscaled_input import unscaled_input
-from graddoctor.diagnose.vanishing import vanishing
 
 RULES: tuple[Rule, ...] = (
     disconnected,

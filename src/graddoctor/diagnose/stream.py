@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from graddoctor.diagnose.dead_units import dead_units
-from graddoctor.diagnose.disconnected import disconnected
-from graddoctor.diagnose.exploding import exploding
+from graddoctor.diagnose.conditions.dead_units import dead_units
+from graddoctor.diagnose.conditions.disconnected import disconnected
+from graddoctor.diagnose.conditions.exploding import exploding
+from graddoctor.diagnose.conditions.plateau import oscillation, plateau
+from graddoctor.diagnose.conditions.saturation import saturation
+from graddoctor.diagnose.conditions.vanishing import DECADES
 from graddoctor.diagnose.findings import unconfirmed
 from graddoctor.diagnose.observation import Observation
-from graddoctor.diagnose.plateau import oscillation, plateau
-from graddoctor.diagnose.saturation import saturation
 from graddoctor.diagnose.suspicion import Rule, Suspicion
-from graddoctor.diagnose.vanishing import DECADES
 from graddoctor.observe.probe import Probe
 from graddoctor.observe.readings import ActivationReading, ParameterReading
 from graddoctor.prove.yardstick import Yardstick

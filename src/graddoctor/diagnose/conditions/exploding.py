@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
+from graddoctor.diagnose.conditions.vanishing import DECADES, hidden_rows, lost, modules_of, per_element
 from graddoctor.diagnose.observation import Observation
 from graddoctor.diagnose.suspicion import Suspicion
-from graddoctor.diagnose.vanishing import DECADES, hidden_rows, lost, modules_of, per_element
 from graddoctor.observe.probe import Probe
 from graddoctor.terms import Cause, Condition
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graddoctor.diagnose.dead_units import feeding
+from graddoctor.diagnose.conditions.dead_units import feeding
 from graddoctor.diagnose.observation import Observation
 from graddoctor.diagnose.suspicion import Suspicion
 from graddoctor.observe.probe import Probe

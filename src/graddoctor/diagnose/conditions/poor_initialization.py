@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from graddoctor.diagnose.exploding import signal_growth
+from graddoctor.diagnose.conditions.exploding import signal_growth
+from graddoctor.diagnose.conditions.vanishing import DECADES
 from graddoctor.diagnose.observation import Observation
 from graddoctor.diagnose.suspicion import Suspicion
-from graddoctor.diagnose.vanishing import DECADES
 from graddoctor.terms import Condition
 
 IDENTICAL = 0.9
