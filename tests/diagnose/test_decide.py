@@ -28,10 +28,10 @@ LONG = 1000
 class Scripted(Bench):
     """Gives each change the gain that a test says, by its name (and, where it matters, by the share that it runs)."""
 
-    def __init__(self, gains, *, progress=0.0, steps=10 * LONG, metrics=None, deadline=math.inf):
+    def __init__(self, gains, *, progress=0.0, steps=10 * LONG, metrics=None, leads=None, deadline=math.inf):
         plain = Plain(make.outcome([1.0] * LONG, evaluation=0.5), Yardstick(1.0, computed=True), progress)
         super().__init__(make.recipe(), plain, steps=steps, deadline=deadline)
-        self.gains, self.metrics, self.ran = gains, metrics or {}, []
+        self.gains, self.metrics, self.leads, self.ran = gains, metrics or {}, leads or {}, []
 
     def _run(self, remedy, share):
         self.ran.append((remedy.name, share))
@@ -41,7 +41,8 @@ class Scripted(Bench):
             return Arm(remedy, self.recipe, None, 0.0, -self.plain.progress, share, failed=gain)
         progress = self.plain.progress + gain
         metric = self.metrics.get(remedy.name, 0.0)
-        return Arm(remedy, self.recipe, make.outcome(), progress, gain, share, metric)
+        lead = self.leads.get(remedy.name, 0.0)
+        return Arm(remedy, self.recipe, make.outcome(), progress, gain, share, metric, lead)
 
     @property
     def names(self):
@@ -243,19 +244,25 @@ def test_the_first_that_comes_near_the_best_is_confirmed_at_full_length():
 def test_a_specific_cause_is_confirmed_at_full_length_for_a_smaller_gain():
     seen = make.observation(low_precision=True)
     gains = {"float32 throughout": 0.15, ("float32 throughout", 1.0): 0.25, "learning rate x 10": 0.9}
-    verdict, bench = tried(seen, gains)
+    ahead = {"float32 throughout": 0.15}
+    verdict, bench = tried(seen, gains, leads=ahead)
     assert verdict.arm.cause is Cause.PRECISION
     assert bench.ran == [("float32 throughout", 0.5), ("float32 throughout", 1.0)]
-    verdict, bench = tried(seen, gains | {("float32 throughout", 1.0): 0.19})
+    verdict, bench = tried(seen, gains | {("float32 throughout", 1.0): 0.19}, leads=ahead)
     assert verdict.arm.cause is Cause.LEARNING_RATE
-    verdict, bench = tried(seen, {"float32 throughout": 0.11, "learning rate x 10": 0.9})
+    verdict, bench = tried(seen, gains, leads={"float32 throughout": 0.11})
     assert ("float32 throughout", 1.0) not in bench.ran
 
 
 @pytest.mark.usefixtures("swept")
-def test_an_unspecific_cause_is_not():
-    verdict, bench = tried(sick(make.observation()), {"re-initialised": 0.3, "learning rate x 10": 0.9})
+def test_an_unspecific_cause_that_leads_is_run_longer_and_must_still_give_back_half():
+    gains = {"re-initialised": 0.1, ("re-initialised", 1.0): 0.4, "learning rate x 10": 0.9}
+    verdict, bench = tried(sick(make.observation()), gains, leads={"re-initialised": 0.3})
     assert verdict.arm.cause is Cause.LEARNING_RATE
+    assert ("re-initialised", 1.0) in bench.ran
+    slow, _ = tried(sick(make.observation()), gains | {("re-initialised", 1.0): 0.6}, leads={"re-initialised": 0.3})
+    assert slow.arm.cause is Cause.INITIALIZATION
+    _, bench = tried(sick(make.observation()), gains)
     assert ("re-initialised", 1.0) not in bench.ran
 
 

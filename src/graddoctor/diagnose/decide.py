@@ -87,8 +87,9 @@ def _arms(step: Step | None, seen: Observation, bench: Bench) -> Iterable[Arm]:
         return
     arm = bench.run(step.remedy)
     yield arm
-    if step.specific and arm.gain >= NOTICEABLE and not bench.enough(arm):
-        yield bench.run(step.remedy, 1.0)
+    if arm.lead >= NOTICEABLE and not bench.enough(arm) and not bench.exhausted:  # unclear: it may only be slow
+        arm = bench.run(step.remedy, 1.0)
+        yield arm
     if step.structural and not arm.failed and not bench.enough(arm):
         factor = _swept(step.remedy, bench)
         if factor is not None:

@@ -67,6 +67,8 @@ class Arm:
         Share of the plain run's steps that it was given.
     metric_gain
         Difference of the recipe's metric to the plain run's (0 where it has none).
+    lead
+        Difference in progress to the plain run after as many steps: what speaks for running it longer.
     failed
         The first line of what was raised.
     """
@@ -78,6 +80,7 @@ class Arm:
     gain: float
     share: float
     metric_gain: float = 0.0
+    lead: float = 0.0
     failed: str = ""
 
     @property
@@ -181,7 +184,12 @@ class Bench:
             raise KeyboardInterrupt
         progress = yardstick.progress(smoothed(outcome.losses, window))
         gain = progress - self.plain.progress
-        return Arm(remedy, treated, outcome, progress, gain, share, self._metric_gain(outcome))
+        lead = progress - self._plain_progress(outcome.steps, window)
+        return Arm(remedy, treated, outcome, progress, gain, share, self._metric_gain(outcome), lead)
+
+    def _plain_progress(self, steps: int, window: int) -> float:
+        """Progress of the plain run after so many steps."""
+        return self.plain.yardstick.progress(smoothed(self.plain.outcome.losses[:steps], window))
 
     def _metric_gain(self, outcome: Outcome) -> float:
         """Difference in the recipe's metric; 0 where there is none, minus infinity where it is lost."""
