@@ -510,3 +510,10 @@ def test_lists_of_losses_and_modes_of_the_step():
     look = probe(model, classify, [vectors()], step=7)
     assert look.step == 7
     assert not model.training
+
+
+def test_every_name_of_a_module_has_its_class():
+    shared = nn.Linear(4, 4)
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), shared, nn.Sequential(shared))
+    look = probe(model, lambda net, x: net(x).square().mean(), [torch.randn(3, 4)])
+    assert look.classes == {"0": "Linear", "1": "Tanh", "2": "Linear", "3": "Sequential", "3.0": "Linear"}

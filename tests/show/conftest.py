@@ -14,6 +14,7 @@ from graddoctor.show.report import (
     HeatMap,
     LayerActivation,
     LossCurve,
+    LossShare,
     Part,
     Report,
     Row,
@@ -124,6 +125,19 @@ def sick():
         events=(Event(40, "loss has not moved for 40 steps", Severity.WARNING),),
         coverage=Coverage(200, 2000, 8.4, 5),
         environment=ENVIRONMENT,
+    )
+
+
+@pytest.fixture(scope="session")
+def numbered(sick):
+    """The same net with what its modules are, and a loss of three terms."""
+    terms = (("cross_entropy", 1.1, "layers.26"), ("mse_loss", -0.2, "side"), ("mse_loss (2)", 0.1, "layers.26"))
+    return replace(
+        sick,
+        budget=replace(sick.budget, losses=tuple(LossShare(name, share, (module,)) for name, share, module in terms)),
+        classes={"layers": "Sequential"}
+        | {f"layers.{i}": "Sigmoid" if i % 2 else "Linear" for i in range(28)}
+        | {"side": "Linear"},
     )
 
 

@@ -13,7 +13,7 @@ from graddoctor.recipe import Recipe
 from graddoctor.show import from_json, to_json, to_text
 from graddoctor.show.compose import compose
 from graddoctor.show.html import to_html
-from graddoctor.terms import Condition, Finding, Severity
+from graddoctor.terms import Blame, Cause, Condition, Finding, Severity
 
 STEPS = 12
 
@@ -79,6 +79,31 @@ def test_the_budget_is_the_one_that_was_observed(sigmoid):
         assert math.fsum(part.decades for part in row.parts) == pytest.approx(row.decades, abs=1e-6)
 
 
+def test_several_losses_are_told_with_their_shares():
+    def both(logits, labels):
+        return nn.functional.cross_entropy(logits, labels) + 0.1 * logits.square().mean()
+
+    examination = examined(build, loss=both)
+    observed, report = examination.observation.start.budget.losses, compose("net", "sick", examination)
+    assert [(one.name, one.share, one.modules) for one in report.budget.losses] == [
+        (one.name, one.share, one.modules) for one in observed
+    ]
+    assert [one.name for one in observed] == ["cross_entropy", "pow"]
+    assert f"cross entropy of 4 (Linear) {100 * observed[0].share:.0f} %" in to_text(report, width=200)
+
+
+def test_numbers_are_told_with_what_they_are(sigmoid):
+    blame = Blame(Cause.ACTIVATION, ("1", "3", "5"))
+    told = Finding(Condition.VANISHING, Severity.CRITICAL, ("1", "3"), (blame,))
+    report = compose("net", "sick", replace(sigmoid, findings=(told,)))
+    assert report.classes == {"0": "Linear", "1": "Sigmoid", "2": "Linear", "3": "Sigmoid", "4": "Linear"}
+    assert report.findings[0].modules == ("1", "3")
+    assert report.headline.endswith("in 3 modules, first of all in 1 (Sigmoid).")
+    text = to_text(report)
+    assert "1 (Sigmoid), 3 (Sigmoid)" in text
+    assert "2 - Linear -> Sigmoid" in text
+
+
 def test_a_dead_layer_ends_the_chain(dead):
     report = compose("net", "sick", dead)
     cut = next(place for place, row in enumerate(report.budget.rows) if row.name == report.budget.cut)
@@ -86,7 +111,7 @@ def test_a_dead_layer_ends_the_chain(dead):
     assert [row.decades is None for row in report.budget.rows] == [
         place <= cut for place in range(len(report.budget.rows))
     ]
-    assert any(event.severity is Severity.WARNING and "no unit is alive" in event.text for event in report.events)
+    assert any(event.text == "no unit is alive any more in 3 (ReLU)" for event in report.events)
     assert {(0, j) for j in range(len(report.heat.steps))} <= set(report.heat.zero_cells)
     assert [layer.start.dead for layer in report.activations] == [pytest.approx(0, abs=0.9), 1.0]
 

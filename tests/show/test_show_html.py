@@ -11,7 +11,7 @@ from graddoctor.show.html import LIMIT, to_html
 from graddoctor.show.report import Report
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
-NAMES = ["sick", "healthy", "inconclusive", "cut", "huge"]
+NAMES = ["sick", "numbered", "healthy", "inconclusive", "cut", "huge"]
 
 
 class Page(HTMLParser):

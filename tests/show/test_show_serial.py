@@ -19,7 +19,7 @@ from graddoctor.show.report import Coverage, LossCurve, Report
 from graddoctor.show.serial import from_dict, from_json, load, to_dict, to_json
 from graddoctor.terms import Blame, Cause, Condition, Finding, Severity
 
-NAMES = ["sick", "healthy", "inconclusive", "cut", "huge"]
+NAMES = ["sick", "numbered", "healthy", "inconclusive", "cut", "huge"]
 
 
 @pytest.fixture(scope="module")

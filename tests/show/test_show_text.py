@@ -8,7 +8,7 @@ import pytest
 from graddoctor.show import words
 from graddoctor.show.text import print_report, to_text
 
-NAMES = ["sick", "healthy", "inconclusive", "cut", "huge"]
+NAMES = ["sick", "numbered", "healthy", "inconclusive", "cut", "huge"]
 
 
 class Terminal(io.StringIO):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graddoctor.show import words
-from graddoctor.show.report import Coverage, LossCurve, Waterfall
+from graddoctor.show.report import Coverage, LossCurve, LossShare, Waterfall
 from graddoctor.terms import Blame, Cause, Condition, Finding, Severity, Trial
 
 
@@ -82,6 +82,18 @@ def test_a_cut_is_told_before_any_sum():
     assert told.startswith("The chain ends at net.relu: from there back to the input the gradient is exactly zero")
     assert "not measured: no batch axis" in told
     assert "is not finite" in words.budget(Waterfall((), 0.0, cut="head", cut_kind="nonfinite"))
+
+
+def test_the_terms_of_a_loss_are_told_largest_first():
+    shares = (LossShare("mse_loss", 0.25, ("a", "b", "c", "d")), LossShare("pow", 0.75))
+    assert words.losses(Waterfall((), 0.0, losses=shares)) == (
+        "The gradient at the first layer comes from 2 terms of the loss: pow 75 %, mse loss of a, b and 2 more 25 %."
+    )
+    against = (LossShare("mean", 1.2, ("a",)), LossShare("abs", -0.2, ("b",)))
+    assert words.losses(Waterfall((), 0.0, losses=against)).endswith(
+        "mean of a 120 %, abs of b -20 %. A negative share works against the others."
+    )
+    assert words.losses(Waterfall((), 0.0)) == ""
 
 
 def test_coverage_says_what_was_seen_and_why_no_more():

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -62,6 +62,8 @@ class Probe:
         Share of zeros among the gradient entries of all parameters.
     trouble
         What could not be seen, a sentence each.
+    classes
+        Name and class of every module.
     """
 
     step: int
@@ -75,6 +77,7 @@ class Probe:
     dtypes: tuple[str, ...] = ()
     low_precision_zeros: float = 0.0
     trouble: tuple[str, ...] = ()
+    classes: Mapping[str, str] = field(default_factory=dict)
 
     def depth_profile(self) -> tuple[tuple[str, float], ...]:
         """Name and log10 norm of the gradient at every cut of the budget, early to late."""
@@ -270,6 +273,11 @@ class _Look:
             dtypes=tuple(str(dtype).removeprefix("torch.") for dtype in self._recorder.dtypes),
             low_precision_zeros=self._zeros,
             trouble=tuple(self._trouble),
+            classes={
+                name: type(module).__name__
+                for name, module in self._model.named_modules(remove_duplicate=False)
+                if name
+            },
         )
 
 

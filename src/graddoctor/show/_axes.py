@@ -10,6 +10,7 @@ from typing import Any
 
 import altair as alt
 
+from graddoctor.show.names import trimmed
 from graddoctor.show.palette import Palette, config
 from graddoctor.show.report import ActivationState, LayerActivation
 from graddoctor.show.thin import pick
@@ -17,7 +18,7 @@ from graddoctor.show.thin import pick
 Chart = alt.Chart | alt.LayerChart | alt.HConcatChart
 
 _TALL = 560  # pixels that a chart of depth may take
-_WIDEST = 26  # characters of a name beside an axis
+_WIDEST = 28  # characters of a name beside an axis
 _LARGEST = 307  # power of ten of which five times is still a number
 _ORDINARY = 20.0  # outputs beyond this are drawn on a compressed axis
 _UNEVEN = 2.5  # steps whose longest gap is so many times the mean one are drawn on a compressed axis
@@ -35,8 +36,8 @@ def short(value: float | None) -> float | None:
 
 
 def named(name: str) -> str:
-    """A name as Vega can take it: its expression language ends a text at U+2028, as at the end of a line."""
-    return "".join(letter if letter.isprintable() else " " for letter in name)
+    """A name as an axis has room for it and Vega can take it: U+2028 would end a text in its expression language."""
+    return "".join(letter if letter.isprintable() else " " for letter in trimmed(name, _WIDEST))
 
 
 def tail(name: str) -> str:

@@ -16,6 +16,7 @@ from graddoctor.observe.probe import Probe
 from graddoctor.observe.readings import ActivationReading
 from graddoctor.recipe import Recipe
 from graddoctor.show import words
+from graddoctor.show.names import called, told
 from graddoctor.show.report import (
     ActivationState,
     Coverage,
@@ -24,6 +25,7 @@ from graddoctor.show.report import (
     HeatMap,
     LayerActivation,
     LossCurve,
+    LossShare,
     Part,
     Report,
     Row,
@@ -81,6 +83,7 @@ def compose(title: str, verdict: str, examination: Examination) -> Report:
             reason=examination.aborted,
         ),
         environment=_environment(seen.recipe),
+        classes=dict(seen.start.classes),
     )
 
 
@@ -89,7 +92,8 @@ def _headline(verdict: str, findings: tuple[Finding, ...], examination: Examinat
         done = words.percent(min(examination.observation.progress, 1.0))
         return f"It learns: {done} of what a constant answer leaves open is gone, and nothing was found in its way."
     if verdict == "sick" and findings:
-        return words.headline(findings[0], len(findings) - 1)
+        first = told(findings[0], examination.observation.start.classes)
+        return words.headline(first, len(findings) - 1)
     if examination.aborted:
         return f"No cause was confirmed before the end: {examination.aborted}."
     if not examination.learns:
@@ -114,6 +118,7 @@ def _waterfall(budget: observed.Budget | None) -> Waterfall | None:
         cut=budget.cut,
         cut_kind=_cut_kind(budget.rows[end]) if places else None,
         by_kind=budget.by_kind(),
+        losses=tuple(LossShare(one.name, one.share, one.modules) for one in budget.losses),
     )
 
 
@@ -217,7 +222,8 @@ def _events(examination: Examination) -> Iterator[Event]:
         dead = [r.name for r in look.activations if r.dead >= _ALL_DEAD and r.name not in gone]
         gone.update(dead)
         if dead:
-            yield Event(look.step, f"no unit is alive any more in {words.listing(dead, 3)}", Severity.WARNING)
+            layers = words.listing([called(name, seen.start.classes) for name in dead], 3)
+            yield Event(look.step, f"no unit is alive any more in {layers}", Severity.WARNING)
     if seen.outcome.ended in _ENDINGS and seen.outcome.steps:
         yield Event(seen.outcome.steps - 1, f"training ended here: {_ENDINGS[seen.outcome.ended]}")
 

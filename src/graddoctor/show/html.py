@@ -16,6 +16,7 @@ from markupsafe import Markup
 from graddoctor.show import charts, words
 from graddoctor.show._axes import Chart, states
 from graddoctor.show._templates import template
+from graddoctor.show.names import BESIDE, readable
 from graddoctor.show.palette import DARK, LIGHT, PAGE
 from graddoctor.show.report import Part, Report, Row, Waterfall
 from graddoctor.show.thin import fold, pick, thin_heat, thin_losses, thin_updates
@@ -46,7 +47,7 @@ _DETAILS = (
 
 def to_html(report: Report) -> str:
     """Give a report as one self-contained page of less than 1.5 MB."""
-    page = ""
+    page, report = "", readable(report)
     for detail in _DETAILS:
         page = _page(report, detail)
         if len(page.encode()) < LIMIT:
@@ -184,6 +185,7 @@ class Bar:
 
     row: Row
     name: str
+    beside: str
     value: str
     begin: float
     length: float
@@ -219,10 +221,12 @@ def _ledger(waterfall: Waterfall, detail: Detail) -> Ledger:
     names = words.fitted([row.name for row in rows], 30)
     for name, row, start, end in zip(names, rows, edges, edges[1:], strict=False):
         parts = tuple(_flat(row.parts))
+        head, _, beside = name.partition(BESIDE)
         bars.append(
             Bar(
                 row=row,
-                name=name,
+                name=head,
+                beside=beside,
                 value=words.row_value(row, waterfall),
                 begin=round(100 * (min(start, end) - low) / span, 2),
                 length=round(100 * abs(end - start) / span, 2),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from graddoctor.show import words
+from graddoctor.show.names import readable
 from graddoctor.show.report import Report, Waterfall
 from graddoctor.show.thin import fold
 from graddoctor.terms import Finding
@@ -18,7 +19,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&!])")
 
 def to_markdown(report: Report) -> str:
     """Give a report as Markdown; names of modules cannot break out of it."""
-    return "\n\n".join(_blocks(report)) + "\n"
+    return "\n\n".join(_blocks(readable(report))) + "\n"
 
 
 def _blocks(report: Report) -> Iterator[str]:
@@ -36,6 +37,8 @@ def _blocks(report: Report) -> Iterator[str]:
     if report.budget is not None and report.budget.rows:
         yield "## Gradient budget"
         yield _plain(words.budget(report.budget))
+        if report.budget.losses:
+            yield _plain(words.losses(report.budget))
         yield _table(report.budget)
     if report.losses is not None and report.losses.steps:
         yield "## Loss"

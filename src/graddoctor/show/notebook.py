@@ -9,6 +9,7 @@ from markupsafe import Markup
 from graddoctor.show import words
 from graddoctor.show._templates import template
 from graddoctor.show.markdown import to_markdown
+from graddoctor.show.names import readable
 from graddoctor.show.palette import DARK, LIGHT
 from graddoctor.show.report import Report
 from graddoctor.show.text import to_text
@@ -20,6 +21,7 @@ ROWS = 60
 
 def notebook_html(report: Report) -> str:
     """Give a report as a piece of HTML to stand within another page."""
+    report = readable(report)
     rows = () if report.budget is None else fold(report.budget.rows, ROWS)[::-1]
     return template("notebook.html.j2").render(
         report=report,

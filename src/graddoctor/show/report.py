@@ -75,12 +75,25 @@ class Row:
 
 
 @dataclass(frozen=True)
+class LossShare:
+    """One term of a loss that is a sum: its share of the gradient at the early end, and the modules that it reads.
+
+    The shares of all terms add up to one; one is negative where its term works against the others.
+    """
+
+    name: str
+    share: float
+    modules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Waterfall:
     """The gradient budget at the start of training, rows from the early end to the late end.
 
     ``total`` is the sum of the finite rows, ``cut`` the name of the row that ends the chain (``cut_kind``: by an exact
     zero, or by something not finite). ``by_kind`` sums the decades by kind of operation. ``signal_total`` is ``None``
-    with a ``signal_reason`` where the forward ledger could not be kept.
+    with a ``signal_reason`` where the forward ledger could not be kept. ``losses`` holds the terms of the loss where it
+    has several.
     """
 
     rows: tuple[Row, ...]
@@ -90,6 +103,7 @@ class Waterfall:
     cut: str | None = None
     cut_kind: CutKind | None = None
     by_kind: Mapping[str, float] = field(default_factory=dict)
+    losses: tuple[LossShare, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -273,6 +287,8 @@ class Report:
         The pictures; ``None`` or empty where nothing was measured.
     coverage, environment
         How much was seen, and on what machine with what versions.
+    classes
+        Name and class of every module, ``{"17": "Linear"}``: faces say beside a name that ends in a number what it is.
     """
 
     title: str
@@ -290,6 +306,7 @@ class Report:
     events: tuple[Event, ...] = ()
     coverage: Coverage = field(default_factory=Coverage)
     environment: Mapping[str, str] = field(default_factory=dict)
+    classes: Mapping[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from graddoctor.errors import GraddoctorError
 from graddoctor.show.markdown import to_markdown
+from graddoctor.show.names import readable
 from graddoctor.show.report import Report
 from graddoctor.show.serial import to_json
 from graddoctor.show.text import to_text
@@ -85,11 +86,12 @@ def _picture(report: Report, suffix: str) -> bytes:
 
     from graddoctor.show.charts import budget_chart  # noqa: PLC0415 - as above
 
-    if report.budget is None or not report.budget.rows:
+    budget = readable(report).budget
+    if budget is None or not budget.rows:
         raise GraddoctorError(
             f"there is no budget to draw in this report of {report.title!r}: save it as .html instead"
         )
-    spec = budget_chart(report.budget).to_json()
+    spec = budget_chart(budget).to_json()
     if suffix == ".svg":
         return vl_convert.vegalite_to_svg(spec).encode()
     return bytes(vl_convert.vegalite_to_png(spec, scale=2))

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from graddoctor.show import words
+from graddoctor.show.names import readable
 from graddoctor.show.report import Report, Row, Waterfall
 from graddoctor.show.thin import fold
 from graddoctor.terms import Blame, Finding, Severity
@@ -23,7 +24,7 @@ _LOST, _GAINED, _QUIET = "red", "cyan", "dim"
 _NARROW = 72  # columns under which the signal ledger would leave no room for bars
 _ASCII = str.maketrans(
     {"\N{EN DASH}": "-", "\N{EM DASH}": "-", "\N{MINUS SIGN}": "-", "…": "...", "→": "->", "←": "<-", "×": "x"}
-    | {"·": "*", "‖": "||", "≤": "<=", "≥": ">=", "±": "+-", "≈": "~", "“": '"', "”": '"', "²": "^2", "√": "sqrt "}
+    | {"·": "-", "‖": "||", "≤": "<=", "≥": ">=", "±": "+-", "≈": "~", "“": '"', "”": '"', "²": "^2", "√": "sqrt "}
     | {"\N{LEFT SINGLE QUOTATION MARK}": "'", "\N{RIGHT SINGLE QUOTATION MARK}": "'", "\u00a0": " ", "\u202f": " "}
 )
 
@@ -89,6 +90,7 @@ class _Page:
     # --- the parts, from the first line down -------------------------------------------------------------------------
 
     def report(self, report: Report) -> None:
+        report = readable(report)
         self.say((report.verdict.upper(), _STYLES[report.verdict]), f"  {report.title}: ", report.headline)
         self.say((words.coverage(report.coverage), _QUIET))
         for place, finding in enumerate(report.findings, start=1):
@@ -162,9 +164,11 @@ class _Page:
     def budget(self, waterfall: Waterfall) -> None:
         self.say(("Gradient budget", "bold"), "  decades gained (+) or lost (-), from the loss back to the input")
         self.say(words.budget(waterfall))
+        if waterfall.losses:
+            self.say(words.losses(waterfall))
         with_signal = self.width >= _NARROW and any(row.signal_decades is not None for row in waterfall.rows)
         rows = fold(waterfall.rows, ROWS)[::-1]
-        names = words.fitted([self.clean(row.name) for row in rows], max(self.width // 3, 16))
+        names = [self.clean(name) for name in words.fitted([row.name for row in rows], max(self.width // 3, 16))]
         name_width = max(map(len, names))
         scale = max((abs(row.decades) for row in rows if row.decades is not None), default=0.0) or 1.0
         room = self.width - name_width - 2 - 8 - (8 if with_signal else 0) - 3

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from graddoctor.show.report import Coverage, LossCurve, Row, Waterfall
+from graddoctor.show.names import trimmed
+from graddoctor.show.report import Coverage, LossCurve, LossShare, Row, Waterfall
 from graddoctor.terms import Blame, Cause, Condition, Finding, Severity, Trial
 
 _TITLES: dict[Condition | Cause, str] = {
@@ -82,7 +83,7 @@ def fitted(names: Sequence[str], width: int) -> list[str]:
             shared += 1
         prefix = ".".join(paths[0][:shared]) + "." if shared else ""
         names = [name.removeprefix(prefix) for name in names]
-    return [shorten(name, width) for name in names]
+    return [shorten(trimmed(name, width), width) for name in names]
 
 
 def listing(names: Sequence[str], limit: int = 4) -> str:
@@ -126,7 +127,7 @@ def _place(modules: Sequence[str]) -> str:
 
 def note(finding: Finding) -> str:
     """Tell what was noticed and does no harm, in a line."""
-    where = f" ({listing(finding.modules, 3)})" if finding.modules else ""
+    where = f" in {listing(finding.modules, 3)}" if finding.modules else ""
     return f"{title(finding.condition)}{where}: {finding.summary or numbers(finding.numbers)}"
 
 
@@ -177,6 +178,20 @@ def budget(waterfall: Waterfall) -> str:
     return " ".join(sentences)
 
 
+def losses(waterfall: Waterfall) -> str:
+    """Tell which term of the loss brings how much of the gradient; empty where the loss is one term."""
+    if not waterfall.losses:
+        return ""
+    terms = [f"{_term(one)} {percent(one.share)}" for one in sorted(waterfall.losses, key=lambda one: -one.share)]
+    told = f"The gradient at the first layer comes from {number(len(terms), 'term')} of the loss: {', '.join(terms)}."
+    against = any(one.share < -_HALF_PERCENT for one in waterfall.losses)
+    return f"{told} A negative share works against the others." if against else told
+
+
+def _term(one: LossShare) -> str:
+    return f"{spaced(one.name)} of {listing(one.modules, 2)}" if one.modules else spaced(one.name)
+
+
 def _toll(waterfall: Waterfall) -> str:
     way, amount = "From the loss back to the first layer", abs(waterfall.total)
     if amount < _LITTLE:
@@ -221,5 +236,6 @@ def by_size(pairs: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
     return sorted(pairs, key=lambda pair: -abs(pair[1]))
 
 
+_HALF_PERCENT = 0.005  # less would be shown as 0 %
 _LITTLE = 0.5  # decades that a sound net gains or loses as well
 _FEW = 0.05  # decades that would be shown as 0.0 or 0.1: no share worth naming
