@@ -9,9 +9,10 @@ import torch
 
 import graddoctor as gd
 from graddoctor.cli import main
-from graddoctor.errors import RecipeError
+from graddoctor.errors import GraddoctorError, RecipeError
 from graddoctor.recording import Recording, Stage
 from graddoctor.show.report import Report
+from graddoctor.show.save import _WRITERS
 from graddoctor.terms import Condition
 
 RECIPE = """\
@@ -126,6 +127,38 @@ def test_reports_are_written_by_suffix(checkup, tmp_path, capsys):
     assert main(["report", "c.json", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "c.json").read_text())
     assert len(checkup.calls) == 1
+
+
+def test_a_face_that_fails_costs_no_other(checkup, fails, tmp_path):
+    message = fails("check", "train.py", "-o", "a.md", "-o", "b.svg", "-o", "c.json", "-o", "d.png")
+    assert message.startswith("could not save b.svg: there is no budget to draw in this report")
+    assert "; could not save d.png: " in message
+    assert sorted(path.name for path in tmp_path.iterdir() if path.stem in "abcd") == ["a.md", "c.json"]
+    assert "no budget to draw" in fails("report", "c.json", "-o", "e.svg", "-o", "e.md")
+    assert (tmp_path / "e.md").read_text() == (tmp_path / "a.md").read_text()
+    assert len(checkup.calls) == 1
+
+
+def test_a_bug_in_a_face_is_told_in_the_same_line(checkup, fails, monkeypatch, tmp_path):
+    monkeypatch.setitem(_WRITERS, ".html", lambda report: b"" + 1 / 0)
+    message = fails("check", "train.py", "-o", "a.html", "-o", "b.md")
+    assert message == "could not save a.html: ZeroDivisionError: division by zero"
+    assert (tmp_path / "b.md").exists()
+    monkeypatch.setenv("GRADDOCTOR_TRACEBACK", "1")
+    with pytest.raises(GraddoctorError) as raised:
+        main(["check", "train.py", "-o", "a.html"])
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)
+
+
+def test_files_are_saved_although_the_reader_has_gone(checkup, monkeypatch, tmp_path):
+    def gone(report):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("graddoctor.show.print_report", gone)
+    monkeypatch.setattr("os.dup2", lambda *_: None)
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(fileno=lambda: 1, write=len, flush=lambda: None))
+    assert main(["check", "train.py", "-o", "a.md"]) == 2
+    assert (tmp_path / "a.md").exists()
 
 
 @pytest.mark.parametrize("path", ["no/such/folder/a.html", ".", "train.py/a.html", "a.docx", "a"])

@@ -64,14 +64,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _show(report: Report, *, json: bool, out: Sequence[Path]) -> None:
-    from graddoctor.show import print_report, save, to_json
+    """Print a report and save it; what fails, the printing too, costs none of the other files."""
+    from graddoctor.show import print_report, to_json
 
-    if json:
-        typer.echo(to_json(report))
-    else:
-        print_report(report)
-    for path in out:
+    try:
+        if json:
+            typer.echo(to_json(report))
+        else:
+            print_report(report)
+    finally:
+        problems = {path: problem for path in out if (problem := _save(report, path)) is not None}
+    if problems:
+        told = "; ".join(f"could not save {path}: {_reason(problem)}" for path, problem in problems.items())
+        raise GraddoctorError(told) from next(iter(problems.values()))
+
+
+def _save(report: Report, path: Path) -> Exception | None:
+    from graddoctor.show import save
+
+    try:
         save(report, path)
+    except Exception as problem:  # noqa: BLE001 - the checkup took minutes: whatever is wrong with one face, keep the rest
+        return problem
+    return None
+
+
+def _reason(problem: Exception) -> str:
+    return str(problem) if isinstance(problem, GraddoctorError) else f"{type(problem).__name__}: {problem}"
 
 
 def _fail(message: str, code: int = BAD_USAGE) -> int:
