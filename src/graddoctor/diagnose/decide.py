@@ -82,7 +82,8 @@ def _arms(step: Step | None, seen: Observation, bench: Bench) -> Iterable[Arm]:
     if step is None:
         rates = [group.lr for group in seen.groups if group.lr > 0]
         if rates and max(rates) / min(rates) > _APART:
-            yield bench.run(one_rate(max(rates) / min(rates)))
+            slow = tuple(m for g in seen.groups if g.lr < max(rates) for m in g.modules)
+            yield bench.run(replace(one_rate(max(rates) / min(rates)), modules=slow))
         yield from (bench.run(learning_rate(factor)) for factor in _rates(bench))
         return
     arm = bench.run(step.remedy)

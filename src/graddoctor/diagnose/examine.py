@@ -322,7 +322,9 @@ def _certain(suspicion: Suspicion, seen: Observation) -> Finding:
         origin = origin_of(seen.recipe, bad, seen.planned)
     if origin is None or origin.cause is None:
         return unconfirmed(suspicion, Severity.WARNING)
-    traced = replace(suspicion, sentence=f"{suspicion.sentence} {origin.sentence}", causes=(origin.cause,))
+    where = (origin.module,) if origin.module else suspicion.modules
+    told = f"{suspicion.sentence} {origin.sentence}"
+    traced = replace(suspicion, modules=where, sentence=told, causes=(origin.cause,))
     return unconfirmed(traced, Severity.CRITICAL)
 
 

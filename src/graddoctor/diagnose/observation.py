@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,7 +30,7 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Group:
-    """The settings of one parameter group as the optimizer was built."""
+    """The settings of one parameter group as the optimizer was built, and the modules whose parameters it holds."""
 
     lr: float
     momentum: float
@@ -38,6 +38,7 @@ class Group:
     eps: float
     weight_decay: float
     decoupled: bool
+    modules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,8 @@ class Monitor(Observer):
     @override
     def built(self, model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
         self.steps = steps
-        self.groups = tuple(_group(optimizer, g) for g in optimizer.param_groups)
+        names = {id(p): name.rpartition(".")[0] for name, p in model.named_parameters()}
+        self.groups = tuple(_group(optimizer, g, names) for g in optimizer.param_groups)
         held = {id(p) for g in optimizer.param_groups for p in g["params"]}
         self.missing = tuple(n for n, p in model.named_parameters() if p.requires_grad and id(p) not in held)
         self._extra = _enough_samples(BatchSource(self.recipe).first(_EXTRA_BATCHES))
@@ -261,7 +263,7 @@ def _size(batch: Any) -> int:
     return 1
 
 
-def _group(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> Group:
+def _group(optimizer: torch.optim.Optimizer, group: dict[str, Any], names: Mapping[int, str]) -> Group:
     betas = group.get("betas") or (0.0,)
     return Group(
         lr=_number(group.get("lr"), math.nan),
@@ -270,6 +272,7 @@ def _group(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> Group:
         eps=_number(group.get("eps")),
         weight_decay=_number(group.get("weight_decay")),
         decoupled="AdamW" in type(optimizer).__name__ or bool(group.get("decoupled_weight_decay")),
+        modules=tuple(dict.fromkeys(names[id(p)] for p in group["params"] if names.get(id(p)))),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
 
 from graddoctor.nested import leaves
@@ -31,7 +32,8 @@ _NO_OPERATION = frozenset({"t", "transpose", "view", "reshape"})
 class Origin:
     """The operation whose inputs are finite and whose result, or gradient, is not.
 
-    ``where`` is ``"input"``, ``"network"`` or ``"loss"``; ``largest`` the largest magnitude among its inputs.
+    ``where`` is ``"input"``, ``"network"`` or ``"loss"``; ``largest`` the largest magnitude among its inputs;
+    ``module`` the innermost module that it runs in (``""``: the root, or none).
     """
 
     step: int
@@ -39,6 +41,7 @@ class Origin:
     where: str
     backward: bool = False
     largest: float = math.nan
+    module: str = ""
 
     @property
     def cause(self) -> Cause | None:
@@ -102,6 +105,7 @@ class _Tracer(TorchFunctionMode):
     def __init__(self, step: int) -> None:
         super().__init__()
         self.step, self.inside = step, False
+        self.stack: list[str] = []
         self.origin: Origin | None = None
 
     def __torch_function__(
@@ -112,7 +116,8 @@ class _Tracer(TorchFunctionMode):
         if self.origin is None and not all(map(_finite, tensors_in(result))) and all(map(_finite, given)):
             largest = max((float(t.detach().abs().max()) for t in given if t.numel()), default=math.nan)
             where = "network" if self.inside else "loss"
-            self.origin = Origin(self.step, name_of(func), where, largest=largest)
+            module = self.stack[-1] if self.stack else ""
+            self.origin = Origin(self.step, name_of(func), where, largest=largest, module=module)
         return result
 
 
@@ -130,14 +135,29 @@ def _in_forward(recipe: Recipe, model: nn.Module, batch: Any, step: int) -> Orig
             tracer.inside = False
 
     wrap_forward(model, wrapper)
+    hooks = [hook for name, module in model.named_modules() for hook in _stacked(module, name, tracer.stack)]
     try:
         with torch.no_grad(), tracer:
             loss_of(recipe, model, batch)
     finally:
+        for hook in hooks:
+            hook.remove()
         del model.__dict__["forward"]
         if own is not None:
             model.forward = own
     return tracer.origin
+
+
+def _stacked(module: nn.Module, name: str, stack: list[str]) -> tuple[RemovableHandle, RemovableHandle]:
+    """Keep the name of a module on the stack while it runs."""
+    return (
+        module.register_forward_pre_hook(lambda _m, _i: stack.append(name)),
+        module.register_forward_hook(lambda _m, _i, _o: _forget(stack), always_call=True),
+    )
+
+
+def _forget(stack: list[str]) -> None:
+    stack.pop()
 
 
 def _in_backward(recipe: Recipe, model: nn.Module, batch: Any, step: int) -> Origin | None:
@@ -151,7 +171,8 @@ def _in_backward(recipe: Recipe, model: nn.Module, batch: Any, step: int) -> Ori
     ]
     if not lost:
         return None
-    return Origin(step, lost[-1].kind, "network" if lost[-1].module else "loss", backward=True)
+    where = "network" if lost[-1].module else "loss"
+    return Origin(step, lost[-1].kind, where, backward=True, module=lost[-1].module)
 
 
 def _finite(value: Any) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -108,8 +108,9 @@ def plan(seen: Observation, suspicions: tuple[Suspicion, ...]) -> Iterator[Step 
     else:
         yield None
         yield from structure
-    if any(not p.trainable for p in seen.start.parameters):
-        yield Step(unfrozen())
+    frozen = tuple(dict.fromkeys(p.module for p in seen.start.parameters if not p.trainable))
+    if frozen:
+        yield Step(replace(unfrozen(), modules=frozen))
 
 
 def _added(seen: Observation) -> Iterator[Step]:
