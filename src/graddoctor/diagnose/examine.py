@@ -320,12 +320,15 @@ def _certain(suspicion: Suspicion, seen: Observation) -> Finding:
     origin = None
     if suspicion.condition is Condition.NON_FINITE and bad is not None:
         origin = origin_of(seen.recipe, bad, seen.planned)
-    if origin is None or origin.cause is None:
+    if origin is None:
         return unconfirmed(suspicion, Severity.WARNING)
-    where = (origin.module,) if origin.module else suspicion.modules
-    told = f"{suspicion.sentence} {origin.sentence}"
-    traced = replace(suspicion, modules=where, sentence=told, causes=(origin.cause,))
-    return unconfirmed(traced, Severity.CRITICAL)
+    traced = replace(
+        suspicion,
+        modules=(origin.module,) if origin.module else suspicion.modules,
+        sentence=f"{suspicion.sentence} {origin.sentence}",
+        causes=(origin.cause,) if origin.cause else suspicion.causes,
+    )
+    return unconfirmed(traced, Severity.CRITICAL if origin.cause else Severity.WARNING)
 
 
 def _output_modules(seen: Observation) -> tuple[str, ...]:
