@@ -260,3 +260,8 @@ def test_watch_follows_what_gd_watch_records(tmp_path, capsys):
     assert line.startswith("step 2  ")
     assert "lr 0.125" in line
     assert f"raw gradients from {4 * 2**0.5:.4g} (bias) to {4 * 6**0.5:.4g} (weight)" in line
+
+
+def test_check_is_told_where_to_record(checkup):
+    main(["check", "train.py", "--record", "run.sqlite"])
+    assert str(checkup.options["recording"]) == "run.sqlite"

@@ -130,6 +130,9 @@ def check(  # noqa: PLR0917 - one parameter a flag
     experiments: Annotated[
         bool | None, typer.Option("--experiments/--no-experiments", help="Put suspicions to the proof, or not.")
     ] = None,
+    record: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Write what is observed into this new file as it happens.")
+    ] = None,
     json: Json = False,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Train with this seed.")] = None,
     device: Annotated[str | None, typer.Option(metavar="DEVICE", help="Train here: cpu, cuda, cuda:1, mps.")] = None,
@@ -158,6 +161,7 @@ def check(  # noqa: PLR0917 - one parameter a flag
                 experiments=settings.experiments,
                 ignore=settings.ignore,
                 progress=progress,
+                recording=record,
             )
     _show(checkup.report(), json=json, out=settings.out)
     return checkup.exit_code

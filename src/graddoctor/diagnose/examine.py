@@ -148,7 +148,7 @@ def examine(
         findings=findings,
         notes=tuple(unconfirmed(s, Severity.NOTE) for s in suspicions if s.condition not in told),
         trials=trials,
-        ruled_out=tuple(t.sentence for t in trials if not t.helped),
+        ruled_out=() if arm else tuple(t.sentence for t in trials),  # a finding tells its own experiments
         learns=seen.progress >= LEARNS,
         experimented=experiments,
         aborted=verdict.aborted or ("time for the plain run was used up" if seen.outcome.ended == "deadline" else ""),
