@@ -95,7 +95,7 @@ def test_defaults_ask_for_everything(checkup):
     main(["check", "train.py"])
     progress = checkup.options.pop("progress")
     assert progress is None or callable(progress)
-    assert checkup.options == {"budget": None, "steps": None, "experiments": True, "ignore": ()}
+    assert checkup.options == {"budget": None, "steps": None, "experiments": True, "ignore": (), "recording": None}
     assert checkup.recipe.seed == 0
 
 
@@ -103,7 +103,7 @@ def test_every_flag_arrives(checkup):
     flags = "--budget 2m --steps 50 --no-experiments --ignore plateau --ignore dead-units --seed 7 --device cpu"
     main(["check", "train.py", *flags.split(), "some", "words"])
     checkup.options.pop("progress")
-    expected = {"budget": 120.0, "steps": 50, "experiments": False}
+    expected = {"budget": 120.0, "steps": 50, "experiments": False, "recording": None}
     assert checkup.options == {**expected, "ignore": (Condition.PLATEAU, Condition.DEAD_UNITS)}
     assert (checkup.recipe.seed, checkup.recipe.device, checkup.recipe.name) == (7, "cpu", "train.py some words")
 
