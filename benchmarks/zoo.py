@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from graddoctor.recipe import Recipe
+from graddoctor.recording import environment
 from graddoctor.terms import Severity
 from graddoctor.testing import Patient, zoo
 
@@ -131,7 +132,8 @@ def main() -> None:
     figures = summary(rows)
     print(json.dumps(figures, indent=1))
     if options.out is not None:
-        options.out.write_text(json.dumps({"summary": figures, "patients": rows}, indent=1) + "\n")
+        told = {"environment": environment(), "summary": figures, "patients": rows}
+        options.out.write_text(json.dumps(told, indent=1) + "\n")
 
 
 if __name__ == "__main__":
