@@ -188,6 +188,8 @@ def test_works_without_gradient_around_it():
 def test_bad_input_is_told():
     with pytest.raises(RecipeError, match="at least one batch"):
         probe(mlp(), classify, [])
+    with pytest.raises(RecipeError, match="put it into a list"):
+        probe(mlp(), lambda m, x: m(x).mean(), vectors()[0])
     with pytest.raises(RecipeError, match="got float"):
         probe(mlp(), lambda m, b: classify(m, b).item(), [vectors()])
     with pytest.raises(RecipeError, match=r"shape \(8, 4\)"):

@@ -129,6 +129,8 @@ def probe(
     >>> [row.name for row in look.budget.rows]
     ['0', '2']
     """
+    if isinstance(batches, Tensor | Mapping):  # one batch by itself: rows or keys would be taken for batches
+        raise RecipeError(f"a probe needs a list of batches, got a {type(batches).__name__}: put it into a list")
     if not batches:
         raise RecipeError("a probe needs at least one batch, got none: pass the batches of a training step")
     with undisturbed(model) as guard, _uncompiled():
