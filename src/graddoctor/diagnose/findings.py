@@ -145,7 +145,10 @@ def _modules(
     if arm.cause is Cause.INITIALIZATION and deviations:
         usual = sorted(deviations.values())[len(deviations) // 2]
         off = [n for n, d in sorted(deviations.items(), key=lambda i: -i[1]) if d > max(usual, 0.5)]
-    return tuple(dict.fromkeys([*off, *(m for s in suspicions for m in s.modules)]))
+    named = dict.fromkeys([*off, *(m for s in suspicions for m in s.modules)])
+    if arm.cause is Cause.INITIALIZATION and not named:  # no symptom anywhere: all that was drawn again, farthest first
+        return tuple(sorted(deviations, key=lambda name: -deviations[name]))
+    return tuple(named)
 
 
 def _summary(condition: Condition, arm: Arm) -> str:
