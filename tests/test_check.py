@@ -235,6 +235,12 @@ def test_what_is_ignored_is_not_told(ignored):
     assert not names & {note.condition.value for note in checkup.examination.notes}
 
 
+def test_what_was_found_and_ignored_is_not_called_unknown():
+    checkup = gd.check(sick(), ignore=["learning_rate_too_low"])
+    assert checkup.verdict == "inconclusive"
+    assert checkup.report().headline.endswith("what was found is ignored: learning rate too low.")
+
+
 def test_an_unknown_condition_is_refused():
     with pytest.raises(SettingsError, match="ignore: no condition 'plato'; did you mean plateau"):
         gd.check(recipe(), ignore=["plato"])

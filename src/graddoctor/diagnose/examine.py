@@ -73,6 +73,8 @@ class Examination:
         not).
     seconds
         How long all of it took.
+    ignored
+        What was found, and not told because it is to be ignored.
     """
 
     observation: Observation
@@ -85,6 +87,7 @@ class Examination:
     experimented: bool
     aborted: str = ""
     seconds: float = 0.0
+    ignored: tuple[Condition, ...] = ()
 
     @property
     def verdict(self) -> Literal["healthy", "sick", "inconclusive"]:
@@ -140,6 +143,7 @@ def examine(
         findings = _findings(
             seen, suspicions, arm, trials, experiments=experiments and bool(verdict.arms or not verdict.aborted)
         )
+    ignored = tuple(f.condition for f in findings if f.condition in ignore)
     findings = tuple(f for f in findings if f.condition not in ignore)
     told = {c for f in findings for c in (f.condition, *f.consequences)}
     return Examination(
@@ -153,6 +157,7 @@ def examine(
         experimented=experiments,
         aborted=verdict.aborted or ("time for the plain run was used up" if seen.outcome.ended == "deadline" else ""),
         seconds=time.monotonic() - began,
+        ignored=ignored,
     )
 
 

@@ -88,12 +88,16 @@ def compose(title: str, verdict: str, examination: Examination) -> Report:
 
 
 def _headline(verdict: str, findings: tuple[Finding, ...], examination: Examination) -> str:
+    ignored = ", ".join(words.title(one).lower() for one in examination.ignored)
     if verdict == "healthy":
         done = words.percent(min(examination.observation.progress, 1.0))
-        return f"It learns: {done} of what a constant answer leaves open is gone, and nothing was found in its way."
+        found = f"what was found is ignored: {ignored}" if ignored else "nothing was found in its way"
+        return f"It learns: {done} of what a constant answer leaves open is gone, and {found}."
     if verdict == "sick" and findings:
         first = told(findings[0], examination.observation.start.classes)
         return words.headline(first, len(findings) - 1)
+    if ignored and not findings:
+        return f"It does not learn as it could, and what was found is ignored: {ignored}."
     if examination.aborted:
         return f"No cause was confirmed before the end: {examination.aborted}."
     if not examination.learns:
