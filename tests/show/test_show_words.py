@@ -97,9 +97,14 @@ def test_the_terms_of_a_loss_are_told_largest_first():
 
 
 def test_coverage_says_what_was_seen_and_why_no_more():
-    seen = Coverage(120, 40_000, 60.0, 2, aborted=True, reason="the time limit")
-    assert words.coverage(seen) == "120 of 40,000 steps seen, 2 experiments, 60.0 s, ended early by the time limit"
+    seen = Coverage(120, 40_000, 60.0, 2, aborted=True, reason="time was up")
+    assert words.coverage(seen) == "120 of 40,000 steps seen, 2 experiments, 60.0 s, ended early: time was up"
     assert "experiments switched off" in words.coverage(Coverage(experimented=False))
+
+
+def test_what_was_gained_is_left_to_the_experiments():
+    assert words.numbers({"lost_decades": 3.0, "gain": 0.138}) == "lost decades 3"
+    assert words.numbers({"gain": 0.138}) == ""
 
 
 def test_the_loss_is_told_with_what_it_is_measured_against():

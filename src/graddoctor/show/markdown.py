@@ -54,8 +54,8 @@ def _finding(place: int, finding: Finding) -> Iterator[str]:
     yield f"## {place}. {words.title(finding.condition)} ({told})"
     if finding.summary:
         yield _plain(finding.summary)
-    if finding.detail or finding.numbers:
-        yield _plain(finding.detail or words.numbers(finding.numbers))
+    if figures := finding.detail or words.numbers(finding.numbers):
+        yield _plain(figures)
     if finding.modules:
         yield f"Where: {_codes(finding.modules)}"
     lines = []

@@ -118,8 +118,8 @@ class _Page:
             self.say(finding.summary, indent=3)
         if finding.detail:
             self.say((finding.detail, _QUIET), indent=3)
-        elif finding.numbers:
-            self.say((words.numbers(finding.numbers), _QUIET), indent=3)
+        elif figures := words.numbers(finding.numbers):
+            self.say((figures, _QUIET), indent=3)
         if finding.modules:
             self.labelled("where", self.names(finding.modules))
         for rank, blame in enumerate(finding.causes):

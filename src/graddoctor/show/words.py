@@ -99,8 +99,8 @@ def number(count: int, noun: str) -> str:
 
 
 def numbers(figures: Mapping[str, float]) -> str:
-    """Figures of a finding in one line."""
-    return ", ".join(f"{spaced(name)} {figure(value)}" for name, value in figures.items())
+    """Figures of a finding in one line; what an experiment gained is told with the experiment."""
+    return ", ".join(f"{spaced(name)} {figure(value)}" for name, value in figures.items() if name != "gain")
 
 
 def confirmation(finding: Finding) -> str:
@@ -162,7 +162,7 @@ def coverage(seen: Coverage) -> str:
     tried = number(seen.experiments, "experiment") if seen.experimented else "experiments switched off"
     parts = [f"{seen.steps_seen:,}{share} steps seen", tried, f"{seen.seconds:.1f} s"]
     if seen.aborted:
-        parts.append(f"ended early by {seen.reason}" if seen.reason else "ended early")
+        parts.append(f"ended early: {seen.reason}" if seen.reason else "ended early")
     return ", ".join(parts)
 
 
