@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-
-from torch import nn
+from dataclasses import dataclass, replace
 
 from graddoctor.diagnose.observation import Observation
 from graddoctor.diagnose.plan import Step, plan
@@ -39,7 +37,6 @@ class Verdict:
     arm: Arm | None
     arms: tuple[Arm, ...] = ()
     aborted: str = ""
-    contradicted: tuple[Arm, ...] = field(default_factory=tuple)
 
 
 def decide(seen: Observation, suspicions: tuple[Suspicion, ...], bench: Bench) -> Verdict:
@@ -49,19 +46,12 @@ def decide(seen: Observation, suspicions: tuple[Suspicion, ...], bench: Bench) -
         if bench.exhausted:
             break
         for arm in _arms(step, seen, bench):
-            tried.append(_without_network(arm))
+            tried.append(arm.without_network())
             if _settles(step, arm, bench):
-                return Verdict(_credited(arm, bench, tried), tuple(bench.arms.values()), bench.aborted)
+                return Verdict(_credited(arm, bench), tuple(bench.arms.values()), bench.aborted)
             if bench.exhausted:
                 break
-    return Verdict(
-        _best_of(tried, bench), tuple(bench.arms.values()), bench.aborted, tuple(a for a in tried if a.contradicted)
-    )
-
-
-def _without_network(arm: Arm) -> Arm:
-    """What is remembered of an arm: a large network would otherwise be held a dozen times."""
-    return replace(arm, outcome=arm.outcome and replace(arm.outcome, model=nn.Module()))
+    return Verdict(_best_of(tried, bench), tuple(bench.arms.values()), bench.aborted)
 
 
 def _settles(step: Step | None, arm: Arm, bench: Bench) -> bool:
@@ -108,7 +98,10 @@ def _swept(remedy: Remedy | None, bench: Bench) -> float | None:
     recipe = remedy(bench.recipe) if remedy else bench.recipe
     around = remedy.around if remedy else None
     bench.announce("a sweep of the learning rate")
-    found = sweep(recipe, bench.plain.yardstick, around=around)
+    try:
+        found = sweep(recipe, bench.plain.yardstick, around=around)
+    except Exception:  # noqa: BLE001 - a network that a sweep breaks loses the sweep, not the check
+        return None
     bench.steps_left -= len(found.losses)
     if found.best is None:
         return None
@@ -116,12 +109,11 @@ def _swept(remedy: Remedy | None, bench: Bench) -> float | None:
     return None if _SWEPT[0] < factor < _SWEPT[1] else float(f"{factor:.2g}")
 
 
-def _credited(arm: Arm, bench: Bench, tried: list[Arm]) -> Arm:
+def _credited(arm: Arm, bench: Bench) -> Arm:
     """A change that was made together with a rate is credited only with what it adds over that rate alone."""
     if arm.cause is Cause.LEARNING_RATE or arm.remedy.rate == 1:
         return arm
     alone = bench.run(learning_rate(arm.remedy.rate))
-    tried.append(alone)
     return alone if alone.gain >= RATE_ALONE * arm.gain and not alone.contradicted else arm
 
 

@@ -93,6 +93,10 @@ class Arm:
         """Whether the metric got worse while the loss got better."""
         return self.metric_gain < -_METRIC_SLACK
 
+    def without_network(self) -> Arm:
+        """Return what is to be remembered: a large network would otherwise be held a dozen times."""
+        return replace(self, outcome=self.outcome and replace(self.outcome, model=nn.Module()))
+
     @property
     def evaluation(self) -> float | None:
         """The recipe's metric at the end, if it has one."""
@@ -159,8 +163,7 @@ class Bench:
     def _forget_networks(self) -> None:
         """Let go of the networks of all but the last arm: a large one would otherwise be held a dozen times."""
         for key, arm in list(self.arms.items())[:-1]:
-            if arm.outcome is not None:
-                self.arms[key] = replace(arm, outcome=replace(arm.outcome, model=nn.Module()))
+            self.arms[key] = arm.without_network()
 
     def _run(self, remedy: Remedy, share: float) -> Arm:
         total = max(self.plain.outcome.steps, min(_SHORTEST, self.plain.outcome.total_steps))
