@@ -54,7 +54,7 @@ def swept(monkeypatch):
     """What sweeps find: the best factor of the rate by the name of the treatment, ``""`` for none."""
     best = {}
 
-    def sweep(recipe, *_, around=None):
+    def sweep(recipe, *_, around=None, deadline=math.inf):
         treated = getattr(recipe, "name", "")
         assert around is None or around is nullcontext or callable(around)
         factor = best.get(treated)

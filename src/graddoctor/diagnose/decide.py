@@ -99,7 +99,7 @@ def _swept(remedy: Remedy | None, bench: Bench) -> float | None:
     around = remedy.around if remedy else None
     bench.announce("a sweep of the learning rate")
     try:
-        found = sweep(recipe, bench.plain.yardstick, around=around)
+        found = sweep(recipe, bench.plain.yardstick, around=around, deadline=bench.deadline)
     except Exception:  # noqa: BLE001 - a network that a sweep breaks loses the sweep, not the check
         return None
     bench.steps_left -= len(found.losses)
@@ -125,7 +125,7 @@ def _best_of(tried: list[Arm], bench: Bench) -> Arm | None:
         return None
     chosen = next(arm for arm in good if arm.gain >= NEAR_BEST * best)
     full = bench.run(chosen.remedy, 1.0)
-    return full if full.gain >= FULL_GAIN and not full.contradicted else None
+    return _credited(full, bench) if full.gain >= FULL_GAIN and not full.contradicted else None
 
 
 def trial_of(arm: Arm, *, helped: bool) -> Trial:

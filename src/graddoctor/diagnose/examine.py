@@ -150,7 +150,9 @@ def examine(
         observation=seen,
         suspicions=suspicions,
         findings=findings,
-        notes=tuple(unconfirmed(s, Severity.NOTE) for s in suspicions if s.condition not in told),
+        notes=tuple(
+            unconfirmed(s, Severity.NOTE) for s in suspicions if s.condition not in told and not _idle(s, seen)
+        ),
         trials=trials,
         ruled_out=() if arm else tuple(t.sentence for t in trials),  # a finding tells its own experiments
         learns=seen.progress >= LEARNS,
@@ -317,6 +319,11 @@ def _findings(
     if seen.progress >= LEARNS:  # it learns, and nothing says that a symptom does harm: notes at most
         return ()
     return tuple(unconfirmed(s, Severity.WARNING) for s in suspicions)
+
+
+def _idle(suspicion: Suspicion, seen: Observation) -> bool:
+    """Whether it is not even worth a note: steps of a loss that is almost gone spread widely by nature."""
+    return suspicion.condition is Condition.OSCILLATION and 1 - seen.progress < SOUND
 
 
 def _certain(suspicion: Suspicion, seen: Observation) -> Finding:

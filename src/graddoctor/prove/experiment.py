@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ _SURE = 1.2  # an experiment ends early once it has this many times what is enou
 _EARLIEST = 1 / 8
 _SHORTEST = 64  # steps: below that a run says nothing, however short the plain one was
 _METRIC_SLACK = 0.01
+_LARGE = 16_000_000  # bytes of parameters from which on memory is given back at once
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,12 @@ class Bench:
         return self.arms[key]
 
     def _forget_networks(self) -> None:
-        """Let go of the networks of all but the last arm: a large one would otherwise be held a dozen times."""
+        """Let go of the networks of all but the last arm: a large one would otherwise be held a dozen times.
+
+        Wrapped forwards hold their own networks in circles, which wait for the collector; large ones should not.
+        """
+        if sum(p.nbytes for p in self.plain.outcome.model.parameters()) > _LARGE:
+            gc.collect()
         for key, arm in list(self.arms.items())[:-1]:
             self.arms[key] = arm.without_network()
 

@@ -76,7 +76,9 @@ class _Climb(Observer):
         self.stop = len(bad) > len(values) // 2
 
 
-def sweep(recipe: Recipe, yardstick: Yardstick, *, steps: int = _STEPS, around: Any = None) -> Sweep:
+def sweep(
+    recipe: Recipe, yardstick: Yardstick, *, steps: int = _STEPS, around: Any = None, deadline: float = math.inf
+) -> Sweep:
     """Climb through eleven decades of rate in one short run without a schedule.
 
     Parameters
@@ -87,6 +89,8 @@ def sweep(recipe: Recipe, yardstick: Yardstick, *, steps: int = _STEPS, around: 
         Length of the run; the factor grows by the same ratio at each.
     around
         A context that is entered for the run, as in `graddoctor.train.train`.
+    deadline
+        ``time.monotonic()`` at which it stops wherever it is.
 
     Raises
     ------
@@ -97,7 +101,7 @@ def sweep(recipe: Recipe, yardstick: Yardstick, *, steps: int = _STEPS, around: 
     climb = _Climb(factors, abs(yardstick.baseline))
     options = {} if around is None else {"around": around}
     plain = recipe.with_(scheduler=None, evaluate=None, epochs=max(recipe.epochs, steps))
-    outcome = train(plain, steps=steps, observer=climb, **options)
+    outcome = train(plain, steps=steps, observer=climb, deadline=deadline, **options)
     if outcome.ended == "interrupted":
         raise KeyboardInterrupt
     raw = outcome.losses
