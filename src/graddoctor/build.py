@@ -25,7 +25,7 @@ def build_model(recipe: Recipe) -> nn.Module:
         What was built is no network, or has nothing to train.
     """
     with seeded(recipe.seed), kept_generators(generators_of(recipe.model)):
-        model = recipe.model(seed=recipe.seed) if takes(recipe.model, "seed") else recipe.model()
+        model = network_of(recipe.model, recipe.seed)
     if not isinstance(model, nn.Module):
         msg = f"model must build a torch.nn.Module; it returned {type(model).__name__}"
         raise RecipeError(msg)
@@ -40,6 +40,11 @@ def build_model(recipe: Recipe) -> nn.Module:
         msg = f"none of the network's {count} parameters requires a gradient: set requires_grad on some"
         raise RecipeError(msg)
     return model.to(recipe.device).train()
+
+
+def network_of(build: Callable[..., nn.Module], seed: int) -> nn.Module:
+    """Call a builder of networks, with the seed of the run where it has a parameter for it."""
+    return build(seed=seed) if takes(build, "seed") else build()
 
 
 def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:

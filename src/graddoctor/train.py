@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from graddoctor.batches import BatchSource
-from graddoctor.build import build_model, build_optimizer, build_scheduler, check_loss, check_reached, takes
+from graddoctor.build import build_model, build_optimizer, build_scheduler, check_loss, check_reached, network_of, takes
 from graddoctor.errors import RecipeError
 from graddoctor.randomness import generators_of, kept_generators, kept_random_state, seed_everything, seeded
 from graddoctor.recipe import Recipe
@@ -30,6 +30,7 @@ __all__ = [
     "check_loss",
     "evaluate",
     "loss_of",
+    "network_of",
     "takes",
     "train",
 ]

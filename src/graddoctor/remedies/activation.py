@@ -26,7 +26,7 @@ from graddoctor.remedies.functions import (
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.remedies.survey import Survey
 from graddoctor.terms import Cause
-from graddoctor.train import takes
+from graddoctor.train import network_of
 
 LEAK = 0.1
 
@@ -133,7 +133,7 @@ def _on_model(wrapper: Callable[[Callable[..., Any], Any, Any], Any]) -> Callabl
         build = recipe.model
 
         def model(seed: int = recipe.seed) -> nn.Module:
-            return wrap_forward(build(seed=seed) if takes(build, "seed") else build(), wrapper)
+            return wrap_forward(network_of(build, seed), wrapper)
 
         return recipe.with_(model=model)
 

@@ -15,7 +15,7 @@ from graddoctor.recipe import Recipe
 from graddoctor.remedies.functions import wrap_forward
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause
-from graddoctor.train import BatchSource, build_model, loss_of, takes
+from graddoctor.train import BatchSource, build_model, loss_of, network_of
 
 _BATCHES = 32
 _FEWEST, _CLEARLY = 4, 5.0
@@ -44,7 +44,7 @@ def standardised_inputs() -> Remedy:
             return forward(*args, **{k: _scaled(value, moments.get(k)) for k, value in kwargs.items()})
 
         def model(seed: int = recipe.seed) -> nn.Module:
-            return wrap_forward(build(seed=seed) if takes(build, "seed") else build(), wrapper)
+            return wrap_forward(network_of(build, seed), wrapper)
 
         return recipe.with_(model=model)
 
@@ -65,7 +65,7 @@ def standardised_targets() -> Remedy:
         mean, std = next(iter(moments.values()), (torch.tensor(0.0), torch.tensor(1.0)))
 
         def model(seed: int = recipe.seed) -> nn.Module:
-            net = build(seed=seed) if takes(build, "seed") else build()
+            net = network_of(build, seed)
 
             def wrapper(forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
                 output = forward(*args, **kwargs)

@@ -16,7 +16,7 @@ from graddoctor.remedies.functions import name_of
 from graddoctor.remedies.optimizer import every_parameter
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause
-from graddoctor.train import takes
+from graddoctor.train import network_of
 
 
 class _AttachedMode(TorchFunctionMode):
@@ -62,7 +62,7 @@ def unhooked() -> Remedy:
         build, loss = recipe.model, recipe.loss
 
         def model(seed: int = recipe.seed) -> nn.Module:
-            net = build(seed=seed) if takes(build, "seed") else build()
+            net = network_of(build, seed)
             for parameter in net.parameters():
                 parameter._backward_hooks = None  # noqa: SLF001 - the only way to take off what one has no handle of
             return net
@@ -83,7 +83,7 @@ def unfrozen() -> Remedy:
         build = recipe.model
 
         def model(seed: int = recipe.seed) -> nn.Module:
-            net = build(seed=seed) if takes(build, "seed") else build()
+            net = network_of(build, seed)
             for parameter in net.parameters():
                 if parameter.is_floating_point():
                     parameter.requires_grad_(True)

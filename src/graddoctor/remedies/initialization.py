@@ -17,7 +17,7 @@ from graddoctor.remedies.remedy import Remedy
 from graddoctor.remedies.survey import Survey, WeightRole, survey
 from graddoctor.terms import Cause
 from graddoctor.theory.criticality import CriticalInit, gain
-from graddoctor.train import BatchSource, takes
+from graddoctor.train import BatchSource, network_of
 
 _SOUND_SCALE = (0.05, 20.0)  # a gain outside, as a share of the one asked for: something unseen multiplies the weights
 _SEED_SHIFT = 7919
@@ -84,7 +84,7 @@ def reinitialised(only: Collection[str] | None = None) -> Remedy:
         build = recipe.model
 
         def model(seed: int = recipe.seed) -> nn.Module:
-            net = build(seed=seed) if takes(recipe.model, "seed") else build()
+            net = network_of(build, seed)
             return _start_again(recipe, net, seed, only)
 
         return recipe.with_(model=model)

@@ -14,7 +14,7 @@ from graddoctor.recipe import Recipe
 from graddoctor.remedies.functions import wrap_forward
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause
-from graddoctor.train import takes
+from graddoctor.train import network_of
 
 
 class _Replay:
@@ -43,7 +43,7 @@ def no_penalty() -> Remedy:
         build, loss = recipe.model, recipe.loss
 
         def model(seed: int = recipe.seed) -> nn.Module:
-            net = build(seed=seed) if takes(build, "seed") else build()
+            net = network_of(build, seed)
             net.__dict__["_replay"] = replay = _Replay()
             return wrap_forward(net, replay)
 

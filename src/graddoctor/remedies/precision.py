@@ -15,7 +15,7 @@ from graddoctor.randomness import kept_random_state
 from graddoctor.recipe import Recipe
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause
-from graddoctor.train import loss_of, takes
+from graddoctor.train import loss_of, network_of
 
 LOW = frozenset({torch.float16, torch.bfloat16})
 
@@ -77,7 +77,7 @@ def float32() -> Remedy:
 
         def model(seed: int = recipe.seed) -> nn.Module:
             with _float32_mode():
-                net = build(seed=seed) if takes(build, "seed") else build()
+                net = network_of(build, seed)
             for tensor in (*net.parameters(), *net.buffers()):
                 if tensor.dtype in LOW:
                     tensor.data = tensor.data.float()
