@@ -1,0 +1,111 @@
+"""A task: one training of a recipe under one remedy and one seed, and what it gave. Made to travel."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+
+from graddoctor.prove.yardstick import Yardstick
+from graddoctor.recipe import Recipe
+from graddoctor.remedies.edit import Edit
+from graddoctor.remedies.remedy import Remedy
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all tasks of one `fix` share.
+
+    Attributes
+    ----------
+    recipe
+        As the user gave it.
+    yardstick
+        What progress is measured by.
+    threads
+        Threads that every task computes with, wherever it runs: another number gives other bits.
+    limit
+        Seconds after which a task is given up.
+    """
+
+    recipe: Recipe
+    yardstick: Yardstick
+    threads: int = 1
+    limit: float = math.inf
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training.
+
+    Attributes
+    ----------
+    remedy
+        What is changed; ``None``: nothing.
+    seed
+        0: as the user seeded it. From 1 on: fresh draws, the same for the same number whatever the remedy.
+    steps
+        How many, through the whole of the schedule; ``None``: all that the (treated) recipe asks for.
+    """
+
+    remedy: Remedy | None
+    seed: int = 0
+    steps: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return self.remedy.name if self.remedy else "as given"
+
+    @property
+    def key(self) -> str:
+        """The same for the same training, in any process."""
+        edits = [(e.part, getattr(e.function, "__qualname__", ""), repr(dict(e.arguments))) for e in self._edits]
+        return hashlib.sha256(repr((self.name, edits, self.seed, self.steps)).encode()).hexdigest()
+
+    @property
+    def _edits(self) -> tuple[Edit, ...]:
+        return self.remedy.edits if self.remedy else ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a task gave.
+
+    Attributes
+    ----------
+    progress
+        Share of the best constant predictor's loss that was removed at the end; 0 where the loss is not finite.
+    loss
+        The smoothed loss at the end.
+    metric
+        The recipe's own metric; ``None`` where it has none, ``nan`` where it could not be had.
+    steps, seconds
+        Steps run, and their wall-clock time.
+    parameters
+        How many trainable numbers the network had.
+    ended
+        As `graddoctor.train.Outcome` has it, or ``"failed"``, or ``"hung"``.
+    failed
+        The first line of what was raised.
+    digest
+        Fingerprint of all losses: two runs that drew the same have the same.
+    curve
+        Up to 64 losses, evenly spread over the steps.
+    """
+
+    progress: float = 0.0
+    loss: float = math.inf
+    metric: float | None = None
+    steps: int = 0
+    seconds: float = 0.0
+    parameters: int = 0
+    ended: str = "complete"
+    failed: str = ""
+    digest: str = ""
+    curve: tuple[float, ...] = field(default=(), repr=False)
+
+    @property
+    def lost(self) -> bool:
+        """Whether it gave no usable network: not finite, raised, hung."""
+        return bool(self.failed) or not math.isfinite(self.loss) or self.ended in {"non-finite", "failed", "hung"}
