@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -10,7 +9,7 @@ from graddoctor.diagnose.observation import Observation
 from graddoctor.diagnose.plan import Step, plan
 from graddoctor.diagnose.suspicion import Suspicion
 from graddoctor.prove.experiment import NOTICEABLE, Arm, Bench
-from graddoctor.prove.sweep import sweep
+from graddoctor.prove.sweep import suiting, sweep
 from graddoctor.remedies.optimizer import learning_rate, one_rate
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause, Trial
@@ -26,8 +25,6 @@ RATE_ALONE = 0.6
 
 _RATES = (0.1, 10.0)
 _APART = 30.0  # groups whose rates differ by more than this are put to the test
-_SWEPT = (0.5, 2.0)  # a sweep that asks for a rate within these is content with the given one
-_SMITH = 10.0  # a climbing rate is best where it has long been too high: a tenth of it trains
 
 
 @dataclass(frozen=True)
@@ -103,10 +100,7 @@ def _swept(remedy: Remedy | None, bench: Bench) -> float | None:
     except Exception:  # noqa: BLE001 - a network that a sweep breaks loses the sweep, not the check
         return None
     bench.steps_left -= len(found.losses)
-    if found.best is None:
-        return None
-    factor = 10 ** (round(2 * math.log10(found.best / _SMITH)) / 2)
-    return None if _SWEPT[0] < factor < _SWEPT[1] else float(f"{factor:.2g}")
+    return suiting(found.best)
 
 
 def _credited(arm: Arm, bench: Bench) -> Arm:

@@ -24,6 +24,8 @@ LOWEST, HIGHEST = 1e-5, 1e6
 _STEPS = 176
 _DIVERGED = 4.0  # the loss is this many times above the best constant predictor's, or above where it began
 _SMOOTH = 6
+_TOO_HIGH = 10.0  # a climbing rate is best where it has long been too high: a tenth of it trains
+_CONTENT = (0.5, 2.0)  # a sweep that asks for a rate within these is content with the given one
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,14 @@ class Sweep:
     losses: NDArray[np.float64]
     best: float | None
     diverged: float | None
+
+
+def suiting(best: float | None) -> float | None:
+    """Return the factor at which a training goes well, to half a decade; ``None``: the given rate, or nothing known."""
+    if best is None:
+        return None
+    factor = 10 ** (round(2 * math.log10(best / _TOO_HIGH)) / 2)
+    return None if _CONTENT[0] < factor < _CONTENT[1] else float(f"{factor:.2g}")
 
 
 class _Climb(Observer):

@@ -46,11 +46,14 @@ class Task:
         0: as the user seeded it. From 1 on: fresh draws, the same for the same number whatever the remedy.
     steps
         How many, through the whole of the schedule; ``None``: all that the (treated) recipe asks for.
+    sweep
+        Whether the rate climbs through decades instead (`graddoctor.prove.sweep`), to find the one that suits.
     """
 
     remedy: Remedy | None
     seed: int = 0
     steps: int | None = None
+    sweep: bool = False
 
     @property
     def name(self) -> str:
@@ -61,7 +64,7 @@ class Task:
     def key(self) -> str:
         """The same for the same training, in any process."""
         edits = [(e.part, getattr(e.function, "__qualname__", ""), repr(dict(e.arguments))) for e in self._edits]
-        return hashlib.sha256(repr((self.name, edits, self.seed, self.steps)).encode()).hexdigest()
+        return hashlib.sha256(repr((self.name, edits, self.seed, self.steps, self.sweep)).encode()).hexdigest()
 
     @property
     def _edits(self) -> tuple[Edit, ...]:
@@ -90,6 +93,8 @@ class Result:
         The first line of what was raised.
     digest
         Fingerprint of all losses: two runs that drew the same have the same.
+    best
+        Of a sweep: the factor of the given rate at which the loss was lowest; ``None``: it never fell.
     curve
         Up to 64 losses, evenly spread over the steps.
     """
@@ -103,6 +108,7 @@ class Result:
     ended: str = "complete"
     failed: str = ""
     digest: str = ""
+    best: float | None = None
     curve: tuple[float, ...] = field(default=(), repr=False)
 
     @property

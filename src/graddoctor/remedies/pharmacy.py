@@ -1,0 +1,103 @@
+"""The pharmacy: which remedies address which cause, the customary ones first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+from graddoctor.remedies import (
+    activation,
+    clipping,
+    data,
+    decay,
+    graph,
+    initialization,
+    normalization,
+    optimizer,
+    penalty,
+    precision,
+    residual,
+    schedule,
+)
+from graddoctor.remedies.facts import Facts
+from graddoctor.remedies.remedy import Remedy
+from graddoctor.terms import Cause
+
+Prescriber = Callable[[Facts], Remedy | Iterable[Remedy] | None]
+
+PHARMACY: Mapping[Cause, tuple[Prescriber, ...]] = {
+    Cause.INITIALIZATION: initialization.INITIALIZATIONS,
+    Cause.ACTIVATION: (activation.activation_swaps,),
+    Cause.OUTPUT_ACTIVATION: (activation.without_output_activation, activation.sigmoid_at_output),
+    Cause.INPUT_SCALE: (data.standardised_input,),
+    Cause.TARGET_SCALE: (data.standardised_target,),
+    Cause.LOSS: (penalty.unpenalised,),
+    Cause.LEARNING_RATE: (optimizer.one_rate, schedule.warmed_up),
+    Cause.MOMENTUM: (optimizer.momentum,),
+    Cause.SCHEDULE: (schedule.constant, schedule.cosine, schedule.warmed_up),
+    Cause.OPTIMIZER: (optimizer.epsilon, optimizer.momentum, optimizer.optimizers),
+    Cause.CLIPPING: (clipping.clip_lifted, clipping.clip_raised, graph.hooks_off, clipping.clipping),
+    Cause.WEIGHT_DECAY: (decay.decay_lifted, decay.decay_lowered, penalty.unpenalised, decay.decay_off_biases),
+    Cause.BATCHING: (data.shuffled,),
+    Cause.PRECISION: (
+        precision.float32_throughout,
+        precision.loss_scaled,
+        precision.master_weights,
+        precision.bfloat16_autocast,
+    ),
+    Cause.NORMALIZATION: (normalization.normalised, normalization.pre_layernorm),
+    Cause.DEPTH: (residual.residual,),
+    Cause.GRAPH: (graph.nothing_detached, optimizer.held, graph.everything_trained),
+}
+"""Causes without an entry have no remedy yet."""
+
+STRUCTURAL = frozenset(
+    {
+        Cause.INITIALIZATION,
+        Cause.ACTIVATION,
+        Cause.OUTPUT_ACTIVATION,
+        Cause.INPUT_SCALE,
+        Cause.TARGET_SCALE,
+        Cause.LOSS,
+        Cause.PRECISION,
+        Cause.NORMALIZATION,
+        Cause.DEPTH,
+    }
+)
+"""Changes of these change the scale of the gradient, and with it the rate that suits."""
+
+_KEPT: Mapping[str, frozenset[Cause]] = {
+    "architecture": frozenset(
+        {Cause.ACTIVATION, Cause.OUTPUT_ACTIVATION, Cause.NORMALIZATION, Cause.DEPTH, Cause.WIDTH, Cause.RECURRENCE}
+    ),
+    "weights": frozenset({Cause.INITIALIZATION, Cause.GATES}),
+    "optimizer": frozenset(
+        {Cause.LEARNING_RATE, Cause.MOMENTUM, Cause.SCHEDULE, Cause.OPTIMIZER, Cause.CLIPPING, Cause.WEIGHT_DECAY}
+    ),
+    "loss": frozenset({Cause.LOSS, Cause.TARGET_SCALE}),
+    "data": frozenset({Cause.INPUT_SCALE, Cause.TARGET_SCALE, Cause.BATCHING}),
+}
+KEEPABLE = tuple(_KEPT)
+"""What a user may ask to be left alone."""
+
+def prescribe(cause: Cause, facts: Facts, failed: list[tuple[str, str]]) -> list[Remedy]:
+    """Collect the remedies for one cause that make sense for this network.
+
+    Parameters
+    ----------
+    failed
+        A prescriber that raises is named here with what it raised: it is lost, and nothing else.
+    """
+    found: list[Remedy] = []
+    for prescriber in PHARMACY.get(cause, ()):
+        try:
+            answer = prescriber(facts)
+            found += [answer] if isinstance(answer, Remedy) else list(answer or ())
+        except Exception as error:  # noqa: BLE001 - a network that one remedy does not understand can have another
+            failed.append((prescriber.__name__, f"{type(error).__name__}: {error}"))
+    return list({remedy.name: remedy for remedy in found}.values())
+
+
+def respects(remedy: Remedy, keep: Collection[str]) -> bool:
+    """Whether a remedy leaves alone what is to be kept."""
+    untouchable = frozenset[Cause]().union(*(_KEPT[part] for part in keep))
+    return untouchable.isdisjoint(cause for one in remedy.each for cause in one.causes)

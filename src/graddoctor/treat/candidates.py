@@ -1,0 +1,102 @@
+"""Candidates for a race: the remedies that the causes ask for, each at the given rate and at the rate that suits it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from graddoctor.prove.laboratory import Laboratory
+from graddoctor.prove.sweep import suiting
+from graddoctor.prove.task import Task
+from graddoctor.remedies.facts import Facts
+from graddoctor.remedies.initialization import critical
+from graddoctor.remedies.optimizer import rate
+from graddoctor.remedies.pharmacy import STRUCTURAL, prescribe, respects
+from graddoctor.remedies.remedy import Remedy
+from graddoctor.terms import Cause
+
+MOST = 8
+"""So many remedies of one cause are tried at most."""
+
+LARGEST = 3
+"""So many single remedies make up a cure at most."""
+
+_LADDER = (0.1, 10.0)
+
+
+class Candidates:
+    """Makes candidates for one patient.
+
+    Parameters
+    ----------
+    keep
+        What must not change, of `graddoctor.remedies.pharmacy.KEEPABLE`.
+    """
+
+    def __init__(self, facts: Facts, laboratory: Laboratory, keep: Collection[str] = ()) -> None:
+        self.facts, self.laboratory, self.keep = facts, laboratory, keep
+        self.failed: list[tuple[str, str]] = []
+
+    def of(self, cause: Cause, after: Remedy | None = None) -> list[Remedy]:
+        """Collect what one cause asks for, on top of another remedy if there is one; a rate is found by `tuned`."""
+        facts = self.facts.after(after) if after else self.facts
+        found = prescribe(cause, facts, self.failed)[:MOST]
+        if cause is Cause.ACTIVATION:
+            found += [both for one in found if (both := self._with_start(one, facts)) is not None]
+        found = [one for one in found if self.allowed(one)]
+        return [after.then(one) for one in found] if after else found
+
+    def allowed(self, remedy: Remedy) -> bool:
+        """Whether it leaves alone what is to be kept."""
+        return respects(remedy, self.keep)
+
+    def _with_start(self, swap: Remedy, facts: Facts) -> Remedy | None:
+        """An activation together with the initialization that it asks for."""
+        try:
+            start = critical(facts.after(swap))
+        except Exception as error:  # noqa: BLE001 - the activation alone may still do
+            self.failed.append((f"initialization after {swap.name}", f"{type(error).__name__}: {error}"))
+            return None
+        return swap.then(start) if start else None
+
+    def tuned(self, remedies: Sequence[Remedy | None]) -> list[Remedy]:
+        """Give each remedy, and the recipe as given (``None``), the rate that a sweep of it asks for, beside its own.
+
+        One sweep serves all remedies whose last part addresses the same cause: they change the gradient's scale alike.
+        """
+        if not self.allowed(rate(self.facts, 2.0)):
+            return [one for one in remedies if one is not None]
+        kinds: dict[tuple[Cause, ...], Remedy | None] = {}
+        for one in remedies:
+            if one is None or one.each[-1].causes[0] in STRUCTURAL:
+                kinds.setdefault(_kind(one), one)
+        results = self.laboratory.run([Task(one, sweep=True) for one in kinds.values()])
+        factors = {kind: suiting(r.best if r else None) for kind, r in zip(kinds, results, strict=True)}
+        found: list[Remedy] = []
+        for one in remedies:
+            factor = factors.get(_kind(one))
+            if one is None:
+                wanted = [f for f in (factor, *_LADDER) if f is not None]
+                found += [rate(self.facts, f) for f in dict.fromkeys(wanted)]
+                continue
+            found.append(one)
+            if factor is not None and len(one.each) < LARGEST:
+                found.append(self.at(one, factor))
+        return found
+
+    def at(self, remedy: Remedy, factor: float) -> Remedy:
+        """Combine a remedy with a factor of its rate; one that it has already is replaced."""
+        parts = [p for p in remedy.each if p.rate == 1.0]
+        factor = float(f"{factor * remedy.rate:.2g}")
+        return combined([*parts, rate(self.facts, factor)] if factor != 1 else parts) or remedy
+
+
+def combined(parts: Iterable[Remedy]) -> Remedy | None:
+    """One remedy after the other; ``None`` for none."""
+    whole: Remedy | None = None
+    for part in parts:
+        whole = whole.then(part) if whole else part
+    return whole
+
+
+def _kind(remedy: Remedy | None) -> tuple[Cause, ...]:
+    return tuple(part.causes[0] for part in remedy.each) if remedy else ()
