@@ -9,42 +9,29 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
 
 from graddoctor.check import Checkup, check
 from graddoctor.diagnose.examine import INTERRUPTED, STEPS, Tell
 from graddoctor.errors import SettingsError, nearest
 from graddoctor.prove.executors import executor
 from graddoctor.prove.laboratory import Laboratory
-from graddoctor.prove.proof import Proof, prove
+from graddoctor.prove.proof import Proof
 from graddoctor.prove.store import TrialStore
 from graddoctor.prove.task import Result, Setting, Task
 from graddoctor.recipe import Recipe
-from graddoctor.remedies.edit import edited
-from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.pharmacy import KEEPABLE
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.remedies.source import write_source
-from graddoctor.terms import Cause
-from graddoctor.treat.candidates import Candidates
-from graddoctor.treat.race import Race
-from graddoctor.treat.search import Found, Search
-
-SEEDS = 5
-"""Pairs that a proof consists of: the fewest that can show anything by ranks at an error of 5 %."""
+from graddoctor.show import save, to_json, to_text
+from graddoctor.show.compose_cure import compose_cure
+from graddoctor.show.cure import CureReport
+from graddoctor.treat.treatment import SEEDS, Treatment, Verdict, treat, untreated
 
 SECONDS = 150.0
 """Bound on a fix where none is given."""
 
-_FIRST_FRESH = 101  # numbers of seeds that no earlier stage uses
 _CHECK_SHARE = 0.35  # of the seconds
-_PROOF_SHARE = 0.5  # at most, kept back for the proof
-_SLOWER = 2.0  # a treated run may take so many times as long as the plain one
 _LIMIT = (30.0, 20.0)  # a trial is given up after so many seconds, and so many times the plain run
-
-Verdict = Literal["sound", "cured", "not cured", "interrupted"]
 
 
 @dataclass(frozen=True)
@@ -60,37 +47,54 @@ class Cure:
         What it consists of, what addresses the first cause first; empty where nothing is changed.
     proof
         Paired outcomes on fresh seeds; ``None`` where it did not come to that.
-    checkup
-        What was found before.
     trials
         Every training that was run, in order, and what it gave.
-    found
-        The race.
+    checkup
+        What was found before.
     verdict
         ``"sound"``, ``"cured"``, ``"not cured"`` or ``"interrupted"``.
-    aborted
-        Why it ended early (``""``: it did not).
+    exit_code
+        What the command line ends with.
     """
 
-    recipe: Recipe = field(repr=False)
-    remedies: tuple[Remedy, ...]
-    proof: Proof | None
     checkup: Checkup = field(repr=False)
-    trials: tuple[tuple[Task, Result], ...] = field(default=(), repr=False)
-    found: Found | None = field(default=None, repr=False)
-    verdict: Verdict = "sound"
-    aborted: str = ""
+    treatment: Treatment
     seconds: float = 0.0
     workers: int = 0
     threads: int = 1
 
+    @property
+    def recipe(self) -> Recipe:
+        """The treated recipe."""
+        return self.treatment.recipe
+
+    @property
+    def remedies(self) -> tuple[Remedy, ...]:
+        """What it consists of."""
+        return self.treatment.remedies
+
+    @property
+    def proof(self) -> Proof | None:
+        """Paired outcomes on fresh seeds."""
+        return self.treatment.proof
+
+    @property
+    def trials(self) -> tuple[tuple[Task, Result], ...]:
+        """Every training that was run."""
+        return self.treatment.trials
+
+    @property
+    def verdict(self) -> Verdict:
+        """What it came to."""
+        return self.treatment.verdict
+
     def apply(self, recipe: Recipe) -> Recipe:
         """Treat another recipe of the same network: another seed, or the full data."""
-        return edited(recipe, (edit for remedy in self.remedies for edit in remedy.edits))
+        return self.treatment.apply(recipe)
 
     @cached_property
     def _source(self) -> str:
-        return write_source(self.checkup.recipe, self.remedies)
+        return write_source(self.treatment.given, self.remedies)
 
     def source(self) -> str:
         """Return the change as a module of plain PyTorch functions over the user's own builder.
@@ -99,6 +103,44 @@ class Cure:
         ``make_scheduler``, ``batches``, ``EPOCHS``. It needs no graddoctor.
         """
         return self._source
+
+    @cached_property
+    def _report(self) -> CureReport:
+        return compose_cure(
+            self.checkup.report(),
+            self.treatment,
+            source=self.source() if self.remedies else "",
+            diff="",
+            seconds=self.seconds,
+            workers=self.workers,
+            threads=self.threads,
+        )
+
+    def report(self) -> CureReport:
+        """Return the cure as plain data that every face shows."""
+        return self._report
+
+    def save(self, path: str | Path) -> None:
+        """Write the report, or the source: ``.html``, ``.json``, ``.md``, ``.txt``, ``.png``, ``.svg`` or ``.py``."""
+        if Path(path).suffix == ".py":
+            Path(path).write_text(self.source(), encoding="utf-8")
+        else:
+            save(self.report(), Path(path))
+
+    def to_json(self) -> str:
+        """Return the report as JSON."""
+        return to_json(self.report())
+
+    def __str__(self) -> str:
+        return to_text(self.report())
+
+    def _repr_html_(self) -> str:
+        return self.report()._repr_html_()
+
+    def _repr_mimebundle_(
+        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, str]:
+        return self.report()._repr_mimebundle_(include, exclude)
 
     @property
     def exit_code(self) -> int:
@@ -165,103 +207,27 @@ def fix(
     kept = _checked(keep, seeds, seconds, threads, workers)
     tell: Tell = progress or (lambda *_: None)
     checkup = checkup or check(recipe, budget=_CHECK_SHARE * seconds, steps=steps, progress=tell)
-    fixing = _Fix(recipe, checkup, kept, began + seconds, seeds, horizon=min(steps or STEPS, _planned(checkup)))
-    if checkup.verdict == "healthy":
-        return fixing.cure("sound", began, workers, threads)
-    if checkup.examination.aborted == INTERRUPTED:
-        return fixing.cure("interrupted", began, workers, threads)
-    setting = Setting(recipe, checkup.examination.observation.yardstick, threads, _limit(checkup))
+    examination = checkup.examination
+    if checkup.verdict == "healthy" or examination.aborted == INTERRUPTED:
+        treatment = untreated(recipe, "interrupted" if examination.aborted == INTERRUPTED else "sound")
+        return Cure(checkup, treatment, time.monotonic() - began, workers, threads)
+    setting = Setting(recipe, examination.observation.yardstick, threads, _limit(checkup))
     with TrialStore(trials, recipe) as store, executor(workers, ray=ray, setting=setting) as pool:
-        fixing.run(Laboratory(setting, pool, store, tell))
-    return fixing.cure(fixing.verdict, began, workers, threads)
-
-
-class _Fix:
-    """One fix, while it runs."""
-
-    def __init__(
-        self, recipe: Recipe, checkup: Checkup, keep: Collection[str], deadline: float, seeds: int, *, horizon: int
-    ) -> None:
-        self.recipe, self.checkup, self.keep = recipe, checkup, keep
-        self.deadline, self.seeds, self.horizon = deadline, seeds, horizon
-        self.laboratory: Laboratory | None = None
-        self.found: Found | None = None
-        self.proof: Proof | None = None
-        self.aborted = ""
-        self.verdict: Verdict = "not cured"
-
-    def run(self, laboratory: Laboratory) -> None:
-        """Search and prove; what was known before Ctrl-C stays."""
-        self.laboratory = laboratory
-        by_metric = self.recipe.evaluate is not None
-        search = Search(
+        laboratory = Laboratory(setting, pool, store, tell)
+        treatment = treat(
+            recipe,
+            examination,
             laboratory,
-            Candidates(self._facts(), laboratory, self.keep),
-            Race(laboratory, self.horizon, by_metric=by_metric),
-            self._aims(),
+            deadline=began + seconds,
+            keep=kept,
+            seeds=seeds,
+            steps=STEPS if steps is None else steps,
         )
-        try:
-            laboratory.deadline = self.deadline - self._reserve()
-            self.found = search.run()
-            laboratory.deadline = self.deadline
-            if self.found.remedy is not None:
-                self.proof = self._prove(self.found.remedy, laboratory)
-        except KeyboardInterrupt:
-            self.found = self.found or search.found()
-            self.verdict, self.aborted = "interrupted", INTERRUPTED
-            return
-        if laboratory.skipped:
-            self.aborted = "the time was used up"
-        if self.proof is not None and self.proof.verdict == "better":
-            self.verdict = "cured"
-
-    def _prove(self, remedy: Remedy, laboratory: Laboratory) -> Proof:
-        """Train both sides on seeds that no earlier stage has seen, pair by pair."""
-        numbers = range(_FIRST_FRESH, _FIRST_FRESH + self.seeds)
-        tasks = [Task(side, number, self.horizon) for number in numbers for side in (None, remedy)]
-        results = laboratory.run(tasks)
-        pairs = [(n, b, a) for n, b, a in zip(numbers, results[::2], results[1::2], strict=True) if b and a]
-        return prove([b for _, b, _ in pairs], [a for _, _, a in pairs], [n for n, _, _ in pairs], self.seeds)
-
-    def _facts(self) -> Facts:
-        seen = self.checkup.examination.observation
-        norms = tuple(float(norm) for norm in seen.raw_norms[np.isfinite(seen.raw_norms)])
-        suspects = tuple(dict.fromkeys(m for f in self.checkup.findings for m in f.modules))
-        return Facts(self.recipe, norms, self.horizon, suspects)
-
-    def _aims(self) -> tuple[Cause, ...]:
-        """What the findings blame, the most severe first."""
-        return tuple(dict.fromkeys(cause.kind for finding in self.checkup.findings for cause in finding.causes))
-
-    def _reserve(self) -> float:
-        """Seconds that the proof will need."""
-        plain = self.checkup.outcome.seconds
-        left = self.deadline - time.monotonic()
-        return min(_PROOF_SHARE * left, self.seeds * plain * (1 + _SLOWER))
-
-    def cure(self, verdict: Verdict, began: float, workers: int, threads: int) -> Cure:
-        """Put together what there is."""
-        remedy = self.found.remedy if self.found and verdict == "cured" else None
-        return Cure(
-            recipe=remedy(self.recipe) if remedy else self.recipe,
-            remedies=remedy.each if remedy else (),
-            proof=self.proof,
-            checkup=self.checkup,
-            trials=tuple(self.laboratory.finished) if self.laboratory else (),
-            found=self.found,
-            verdict=verdict,
-            aborted=self.aborted,
-            seconds=time.monotonic() - began,
-            workers=workers,
-            threads=threads,
-        )
-
-
-def _planned(checkup: Checkup) -> int:
-    return checkup.outcome.total_steps
+    return Cure(checkup, treatment, time.monotonic() - began, workers, threads)
 
 
 def _limit(checkup: Checkup) -> float:
+    """Seconds after which a trial is given up."""
     least, times = _LIMIT
     return max(least, times * checkup.outcome.seconds)
 
@@ -277,7 +243,8 @@ def _checked(keep: Collection[str], seeds: int, seconds: float, threads: int, wo
     kept = (keep,) if isinstance(keep, str) else tuple(keep)
     for part in kept:
         if part not in KEEPABLE:
-            raise SettingsError(f"keep: expected some of {', '.join(KEEPABLE)}, got {part!r}; {nearest(part, KEEPABLE)}")
+            msg = f"keep: expected some of {', '.join(KEEPABLE)}, got {part!r}; {nearest(part, KEEPABLE)}"
+            raise SettingsError(msg)
     if not (seeds >= 1 and seconds > 0 and math.isfinite(seconds) and threads >= 1 and workers >= 0):
         msg = (
             f"expected 1 seed or more, a budget above 0 seconds, 1 thread or more and 0 workers or more, "

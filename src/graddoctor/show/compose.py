@@ -67,7 +67,7 @@ def compose(title: str, verdict: str, examination: Examination) -> Report:
         notes=examination.notes,
         ruled_out=examination.ruled_out,
         trials=examination.trials,
-        budget=_waterfall(seen.start.budget),
+        budget=waterfall(seen.start.budget),
         heat=_heat(seen.probes),
         activations=tuple(_activations(seen.probes)),
         updates=_updates(seen.probes),
@@ -108,7 +108,8 @@ def _headline(verdict: str, findings: tuple[Finding, ...], examination: Examinat
 # --- the budget ------------------------------------------------------------------------------------------------------
 
 
-def _waterfall(budget: observed.Budget | None) -> Waterfall | None:
+def waterfall(budget: observed.Budget | None) -> Waterfall | None:
+    """Return a gradient budget as a picture shows it; ``None`` where there is none."""
     if budget is None or not budget.rows:
         return None
     signals = dict(budget.signal.rows)

@@ -1,4 +1,4 @@
-"""The search: candidates from the ranked causes, a race, the rate tuned on both sides, and the smallest that will do."""
+"""The search: candidates from the ranked causes, a race, the rate tuned on both sides, and the smallest wins."""
 
 from __future__ import annotations
 

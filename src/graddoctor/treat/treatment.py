@@ -1,0 +1,159 @@
+"""A treatment: search for a cure of what an examination found, prove it on fresh seeds, and say what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from graddoctor.diagnose.examine import INTERRUPTED, STEPS, Examination
+from graddoctor.prove.laboratory import Laboratory
+from graddoctor.prove.proof import Proof, prove
+from graddoctor.prove.task import Result, Task
+from graddoctor.recipe import Recipe
+from graddoctor.remedies.edit import edited
+from graddoctor.remedies.facts import Facts
+from graddoctor.remedies.remedy import Remedy
+from graddoctor.terms import Cause
+from graddoctor.treat.candidates import Candidates
+from graddoctor.treat.race import Race
+from graddoctor.treat.search import Found, Search
+
+SEEDS = 5
+"""Pairs that a proof consists of: the fewest that can show anything by ranks at an error of 5 %."""
+
+_FIRST_FRESH = 101  # numbers of seeds that no earlier stage uses
+_PROOF_SHARE = 0.5  # of the seconds left, at most, are kept back for the proof
+_SLOWER = 2.0  # a treated run may take so many times as long as the plain one
+
+Verdict = Literal["sound", "cured", "not cured", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What came of a treatment.
+
+    Attributes
+    ----------
+    given, recipe
+        The recipe as it was, and as treated: the same one where nothing is wrong or nothing was proven to help.
+    remedies
+        What was changed, what addresses the first cause first; empty where nothing was.
+    proof
+        Paired outcomes on fresh seeds; ``None`` where it did not come to that.
+    found
+        The race.
+    trials
+        Every training that was run, in order, and what it gave.
+    aborted
+        Why it ended early (``""``: it did not).
+    """
+
+    given: Recipe = field(repr=False)
+    recipe: Recipe = field(repr=False)
+    remedies: tuple[Remedy, ...]
+    verdict: Verdict
+    proof: Proof | None = None
+    found: Found | None = field(default=None, repr=False)
+    trials: tuple[tuple[Task, Result], ...] = field(default=(), repr=False)
+    aborted: str = ""
+
+    def apply(self, recipe: Recipe) -> Recipe:
+        """Treat another recipe of the same network."""
+        return edited(recipe, (edit for remedy in self.remedies for edit in remedy.edits))
+
+
+def untreated(recipe: Recipe, verdict: Verdict) -> Treatment:
+    """Leave a recipe as it is."""
+    return Treatment(recipe, recipe, (), verdict, aborted=INTERRUPTED if verdict == "interrupted" else "")
+
+
+def treat(
+    recipe: Recipe,
+    examination: Examination,
+    laboratory: Laboratory,
+    *,
+    deadline: float,
+    keep: Collection[str] = (),
+    seeds: int = SEEDS,
+    steps: int = STEPS,
+) -> Treatment:
+    """Search for a cure and prove it; what was known before Ctrl-C stays.
+
+    Parameters
+    ----------
+    deadline
+        ``time.monotonic()`` at which all must end.
+    keep, seeds, steps
+        As `graddoctor.fix` has them.
+    """
+    course = _Course(recipe, examination, laboratory, seeds, min(steps, examination.observation.outcome.total_steps))
+    return course.run(keep, deadline)
+
+
+class _Course:
+    """One treatment, while it runs."""
+
+    def __init__(
+        self, recipe: Recipe, examination: Examination, laboratory: Laboratory, seeds: int, horizon: int
+    ) -> None:
+        self.recipe, self.examination, self.laboratory = recipe, examination, laboratory
+        self.seeds, self.horizon = seeds, horizon
+        self.proof: Proof | None = None
+
+    def run(self, keep: Collection[str], deadline: float) -> Treatment:
+        laboratory, found = self.laboratory, None
+        candidates = Candidates(self._facts(), laboratory, keep)
+        race = Race(laboratory, self.horizon, by_metric=self.recipe.evaluate is not None)
+        search = Search(laboratory, candidates, race, self._aims())
+        try:
+            laboratory.deadline = deadline - self._reserve(deadline)
+            found = search.run()
+            laboratory.deadline = deadline
+            if found.remedy is not None:
+                self.proof = self._prove(found.remedy)
+        except KeyboardInterrupt:
+            return self._end(found or search.found(), "interrupted", INTERRUPTED)
+        aborted = "the time was used up" if laboratory.skipped else ""
+        proven = self.proof is not None and self.proof.verdict == "better"
+        return self._end(found, "cured" if proven else "not cured", aborted)
+
+    def _end(self, found: Found, verdict: Verdict, aborted: str) -> Treatment:
+        remedy = found.remedy if verdict == "cured" else None
+        return Treatment(
+            given=self.recipe,
+            recipe=remedy(self.recipe) if remedy else self.recipe,
+            remedies=remedy.each if remedy else (),
+            verdict=verdict,
+            proof=self.proof,
+            found=found,
+            trials=tuple(self.laboratory.finished),
+            aborted=aborted,
+        )
+
+    def _prove(self, remedy: Remedy) -> Proof:
+        """Train both sides on seeds that no earlier stage has seen, pair by pair."""
+        numbers = range(_FIRST_FRESH, _FIRST_FRESH + self.seeds)
+        tasks = [Task(side, number, self.horizon) for number in numbers for side in (None, remedy)]
+        results = self.laboratory.run(tasks)
+        pairs = [(n, b, a) for n, b, a in zip(numbers, results[::2], results[1::2], strict=True) if b and a]
+        return prove([b for _, b, _ in pairs], [a for _, _, a in pairs], [n for n, _, _ in pairs], self.seeds)
+
+    def _facts(self) -> Facts:
+        seen = self.examination.observation
+        norms = tuple(float(norm) for norm in seen.raw_norms[np.isfinite(seen.raw_norms)])
+        suspects = tuple(dict.fromkeys(m for f in self.examination.findings for m in f.modules))
+        return Facts(self.recipe, norms, self.horizon, suspects)
+
+    def _aims(self) -> tuple[Cause, ...]:
+        """What the findings blame, the most severe first."""
+        findings = sorted(self.examination.findings, key=lambda f: -f.severity)
+        return tuple(dict.fromkeys(cause.kind for finding in findings for cause in finding.causes))
+
+    def _reserve(self, deadline: float) -> float:
+        """Seconds that the proof will need."""
+        plain = self.examination.observation.outcome.seconds
+        return min(_PROOF_SHARE * (deadline - time.monotonic()), self.seeds * plain * (1 + _SLOWER))
