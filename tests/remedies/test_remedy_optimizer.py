@@ -212,7 +212,8 @@ def test_one_remedy_after_another():
     assert both.name == "learning rate x 0.1, weight decay lifted, learning rate x 0.5"
     assert both.causes == (Cause.LEARNING_RATE, Cause.WEIGHT_DECAY)
     assert both.rate == pytest.approx(0.05)
-    assert both.source == "Smith 2015; Smith 2015"
+    assert [part.name for part in both.parts] == both.name.split(", ")
+    assert both.source == "Smith 2015"
 
 
 def test_the_first_remedy_changes_first():
