@@ -23,6 +23,7 @@ from graddoctor.diagnose.suspicion import Suspicion
 from graddoctor.remedies.activation import bare_output, exchanged, sigmoid_output
 from graddoctor.remedies.clipping import no_clipping
 from graddoctor.remedies.data import shuffled, standardised_inputs, standardised_targets
+from graddoctor.remedies.functions import HARSH, RECTIFIED, SMOOTH_SATURATING
 from graddoctor.remedies.graph import attached, unfrozen, unhooked
 from graddoctor.remedies.initialization import reinitialised
 from graddoctor.remedies.optimizer import (
@@ -51,13 +52,6 @@ START_LOSS = 25.0
 ALMOST_ALL_DEAD, ALMOST_ALL_SATURATED = 0.95, 0.9
 ORDINARY_DEVIATION = 0.7
 """Weights within a factor of five of the scale that their activation asks for are of ordinary scale."""
-
-HARSH = frozenset({"sigmoid", "hardsigmoid", "logsigmoid", "exp", "expm1", "square", "softmax", "softmin"})
-"""Activations that lose or multiply the signal at any weight scale."""
-
-SMOOTH_SATURATING = frozenset({"tanh", "hardtanh", "softsign", "sin", "cos", "erf"})
-RECTIFIED = frozenset({"relu", "relu6", "threshold"})
-
 
 _SPECIFIC = frozenset(
     {

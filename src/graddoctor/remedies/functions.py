@@ -16,6 +16,12 @@ ACTIVATIONS = frozenset(
 )
 """Functions that count as nonlinearities, without the underscore of their in-place form."""
 
+HARSH = frozenset("sigmoid hardsigmoid logsigmoid exp expm1 square softmax softmin".split())
+"""Activations that lose or multiply the signal at any weight scale."""
+
+SMOOTH_SATURATING = frozenset("tanh hardtanh softsign sin cos erf".split())
+RECTIFIED = frozenset("relu relu6 threshold".split())
+
 ELEMENTWISE = ACTIVATIONS - {"softmax", "log_softmax", "softmin", "prelu"}
 MIXERS = frozenset({"softmax", "softmin", "log_softmax"})
 MATRIX = 2

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from graddoctor.randomness import kept_random_state
 from graddoctor.recipe import Recipe
+from graddoctor.remedies.calls import Call, fan_in_of
 from graddoctor.remedies.functions import (
     ACTIVATIONS,
     ADDITIONS,
@@ -20,13 +21,11 @@ from graddoctor.remedies.functions import (
     MATRIX,
     MIXERS,
     NORMALIZATIONS,
-    PRODUCTS,
     carries,
     first_tensor,
     in_place,
     name_of,
     tensors_in,
-    with_first,
     wrap_forward,
 )
 from graddoctor.train import BatchSource, loss_of
@@ -115,25 +114,9 @@ class Survey:
         return tuple(kind for k, kind in enumerate(self.activations) if k != skip)
 
 
-@dataclass(frozen=True)
-class _Call:
-    """One call of a torch function, and the tensor that it gave."""
+class Reader(TorchFunctionMode):
+    """Follows the calls of one forward pass; `read_forward` runs it."""
 
-    func: Callable[..., Any]
-    name: str
-    args: tuple[Any, ...]
-    kwargs: Any
-    out: torch.Tensor
-
-    def on(self, tensor: torch.Tensor, *, copied: bool = False) -> torch.Tensor:
-        """Make the same call on another tensor."""
-        kwargs = {k: v for k, v in self.kwargs.items() if k != "inplace"}
-        args, kwargs = with_first(tensor.clone() if copied else tensor, self.args, kwargs)
-        result: torch.Tensor = self.func(*args, **kwargs)
-        return result
-
-
-class _Reader(TorchFunctionMode):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.hooks = sum(len(p._backward_hooks or ()) for p in model.parameters())  # noqa: SLF001 - no public way to ask
@@ -161,22 +144,23 @@ class _Reader(TorchFunctionMode):
         if out is None or not out.is_floating_point():
             return result
         self.kept.append((result, args, kwargs))
-        call = _Call(func, name, args, kwargs, out)
+        call = Call(func, name, args, kwargs, out)
         if first is not None and name in {"t", "transpose", "permute", "mT", "T"}:
             self._view(first, out)
         if name in LINEAR:
-            self._linear(call)
+            self.linear(call)
         elif name in ACTIVATIONS and before is not None and before.is_floating_point():
-            self._activation(call, before)
+            self.activation(call, before)
         else:
-            self._pass_on(call, first)
+            self.pass_on(call, first)
         return result
 
     def _view(self, first: torch.Tensor, out: torch.Tensor) -> None:
         if id(first) in self.names:
             self.sources[id(out)] = self.names[id(first)]
 
-    def _linear(self, call: _Call) -> None:
+    def linear(self, call: Call) -> None:
+        """Read a product of which one factor may be a weight."""
         used = []
         tensors = tensors_in([call.args, call.kwargs])
         factors = tensors[1:] if call.name == "addmm" else tensors  # its first is added
@@ -186,13 +170,14 @@ class _Reader(TorchFunctionMode):
             if weight and tensor.ndim > 1:
                 if weight not in self.weights:
                     std = float(tensor.detach().float().std()) if tensor.numel() > 1 else 0.0
-                    fan_in = _fan_in(call, tensor)
+                    fan_in = fan_in_of(call, tensor)
                     role = WeightRole(weight, tuple(tensor.shape), fan_in, std, _rms(call.out), _rms(given))
                     self.weights[weight] = role
                 used.append(weight)
         self.open[id(call.out)] = tuple(used)
 
-    def _activation(self, call: _Call, before: torch.Tensor) -> None:
+    def activation(self, call: Call, before: torch.Tensor) -> None:
+        """Read a nonlinearity; ``before`` is what it was given, as it was then."""
         given = call.args[0] if call.args else call.kwargs.get("input")
         for weight in self.open.get(id(given), ()):
             role = self.weights[weight]
@@ -204,7 +189,8 @@ class _Reader(TorchFunctionMode):
         self.activations.append("attention" if mixes else call.name)
         self.raw[id(call.out)] = (before, lambda raw: call.on(raw, copied=True), lambda raw: raw)
 
-    def _pass_on(self, call: _Call, first: torch.Tensor | None) -> None:
+    def pass_on(self, call: Call, first: torch.Tensor | None) -> None:
+        """Read whatever else is called."""
         out = call.out
         tensors = tensors_in([call.args, call.kwargs])
         opened = [self.open[id(t)] for t in tensors if self.open.get(id(t))]
@@ -233,6 +219,7 @@ class _Reader(TorchFunctionMode):
         self.weights[latest].branch_end = True
 
     def survey(self, output: Any) -> Survey:
+        """Return what was read, of a forward pass that gave ``output``."""
         activation = None
         if isinstance(output, torch.Tensor) and id(output) in self.raw:
             before, apply, raw = self.raw[id(output)]
@@ -241,39 +228,6 @@ class _Reader(TorchFunctionMode):
         return Survey(
             dict(self.weights), tuple(self.activations), activation, self.branches, self.normalizations, self.hooks
         )
-
-
-def _fan_in(call: _Call, weight: torch.Tensor) -> int:
-    """Number of products that are summed to one output of a weight, as this call uses it."""
-    shape = weight.shape
-    if call.name == "einsum" and isinstance(call.args[0], str):
-        return _contracted(call, weight)
-    if call.name.startswith("conv_transpose"):  # each output sees every stride-th place of the kernel
-        places = len(shape) - 2
-        stride = _setting(call, 3, "stride")
-        steps = math.prod(stride) if isinstance(stride, (tuple, list)) else int(stride) ** places
-        return max(1, shape[0] * math.prod(shape[2:]) // (steps * int(_setting(call, 6, "groups"))))
-    if call.name in PRODUCTS:
-        factors = tensors_in([call.args, call.kwargs])
-        first = len(factors) > 1 and factors[-1] is not weight and call.name != "__rmatmul__"
-        return int(shape[-1 if first else -2])
-    return math.prod(shape[1:])
-
-
-def _setting(call: _Call, place: int, name: str) -> Any:
-    return call.args[place] if len(call.args) > place else call.kwargs.get(name, 1)
-
-
-def _contracted(call: _Call, weight: torch.Tensor) -> int:
-    """Product of the weight's axes that an einsum sums over."""
-    equation, *operands = call.args
-    operands = tensors_in(operands)
-    terms, arrow, result = equation.replace(" ", "").partition("->")
-    index = next((k for k, operand in enumerate(operands) if operand is weight), -1)
-    names = terms.split(",")[index].replace("...", "")
-    kept = set(result) if arrow else {c for c in terms if terms.count(c) == 1}
-    sizes = zip(names, weight.shape[-len(names) :], strict=False)
-    return max(1, math.prod(size for name, size in sizes if name not in kept))
 
 
 def _rms(tensor: torch.Tensor | None) -> float:
@@ -292,8 +246,14 @@ def survey(recipe: Recipe, model: nn.Module, batch: Any = None) -> Survey:
     batch
         The recipe's first batch if not given.
     """
+    reader = Reader(model)
+    return reader.survey(read_forward(recipe, model, reader, batch))
+
+
+def read_forward(recipe: Recipe, model: nn.Module, reader: Reader, batch: Any = None) -> Any:
+    """Run the recipe's loss with a reader around the model's forward; return what the forward gave first."""
     batch = BatchSource(recipe).first(1)[0] if batch is None else batch
-    reader, outputs = _Reader(model), []
+    outputs: list[Any] = []
 
     def wrapper(forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         with reader:
@@ -315,4 +275,4 @@ def survey(recipe: Recipe, model: nn.Module, batch: Any = None) -> Survey:
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)
-    return reader.survey(outputs[0] if outputs else None)
+    return outputs[0] if outputs else None
