@@ -21,13 +21,13 @@ from statistics import median
 from typing import Any
 
 import torch
-from zoo import share
 
 from graddoctor.fix import Cure, fix
 from graddoctor.prove.yardstick import Yardstick, measure
 from graddoctor.recipe import Recipe
 from graddoctor.recording import environment
 from graddoctor.testing import Patient, zoo
+from zoo import share
 
 SEEDS = (0, 1, 2)
 CLOSED, HARM = 0.8, 0.02

@@ -23,7 +23,7 @@ BAD_USAGE, INTERRUPTED = 2, 130
 app = typer.Typer(
     name="graddoctor",
     help="Find out why a neural network does not train.",
-    epilog="Exit codes: 0 healthy, 1 sick or inconclusive, 2 bad usage or a crash, 130 after Ctrl-C.",
+    epilog="Exit codes: 0 healthy or cured, 1 not so or not known, 2 bad usage or a crash, 130 after Ctrl-C.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -165,6 +165,78 @@ def check(  # noqa: PLR0917 - one parameter a flag
             )
     _show(checkup.report(), json=json, out=settings.out)
     return checkup.exit_code
+
+
+@app.command()
+def fix(  # noqa: PLR0917 - one parameter a flag
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A Python file, FILE:NAME or MODULE:NAME that holds a recipe.")
+    ],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="ARGUMENTS", help="What the file finds in sys.argv.")
+    ] = None,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATH",
+            help="A .py takes the change as plain PyTorch, and a .diff beside it; .html, .md, … take the report.",
+        ),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PART", help="Leave alone: architecture, weights, optimizer, loss, data. Repeatable."),
+    ] = None,
+    budget: Annotated[str | None, typer.Option(metavar="SECONDS|5m", help="How long it may take.")] = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", help="A run takes so many training steps at most.")] = None,
+    seeds: Annotated[int | None, typer.Option(metavar="N", help="Fresh seeds of the proof (5).")] = None,
+    workers: Annotated[int, typer.Option(metavar="N", help="Train in so many processes side by side.")] = 0,
+    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Train on Ray: local, auto or an address.")] = None,
+    threads: Annotated[int, typer.Option(metavar="N", help="Threads of each training.")] = 1,
+    trials: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Keep finished trials here, and go on where it stopped.")
+    ] = None,
+    json: Json = False,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Train with this seed.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="DEVICE", help="Train here: cpu, cuda, cuda:1, mps.")] = None,
+) -> int:
+    """Change what keeps a recipe from training, and prove on fresh seeds that the change works."""
+    from graddoctor.config import read_settings
+
+    settings = read_settings().overridden(budget=budget, steps=steps)
+    changes = {"seed": seed, "device": device}
+
+    from graddoctor.fix import SEEDS, trials_file
+    from graddoctor.fix import fix as treat
+    from graddoctor.recipe import importable, load_recipe, require_device
+    from graddoctor.show import Progress, check_writable
+
+    for path in out or ():
+        check_writable(path)
+    with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext(), importable(file):
+        recipe = load_recipe(file, arguments or ())
+        recipe = recipe.with_(**{name: value for name, value in changes.items() if value is not None})
+        require_device(recipe.device)
+        with trials_file(trials, file) as book, Progress() as progress:
+            cure = treat(
+                recipe,
+                keep=keep or (),
+                seeds=SEEDS if seeds is None else seeds,
+                budget=settings.budget,
+                steps=settings.steps,
+                workers=workers,
+                ray=ray is not None and (ray == "local" or ray),
+                threads=threads,
+                trials=book.path,
+                progress=progress,
+            )
+            book.finished = cure.verdict != "interrupted"
+    _show(cure.report(), json=json, out=[path for path in out or () if path.suffix != ".py"])
+    for path in out or ():
+        if path.suffix == ".py":
+            cure.save(path)
+    return cure.exit_code
 
 
 @app.command()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
@@ -19,6 +20,7 @@ from graddoctor.prove.proof import Proof
 from graddoctor.prove.store import TrialStore
 from graddoctor.prove.task import Result, Setting, Task
 from graddoctor.recipe import Recipe
+from graddoctor.remedies.patch import diff_of
 from graddoctor.remedies.pharmacy import KEEPABLE
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.remedies.source import write_source
@@ -104,13 +106,19 @@ class Cure:
         """
         return self._source
 
+    def diff(self) -> str:
+        """Return the change as a patch of the file that the recipe stands in; ``""`` where that cannot be written."""
+        code = getattr(self.treatment.given.loss, "__code__", None)
+        file = Path(code.co_filename) if code else Path()
+        return (diff_of(file, self.treatment.given, self.remedies) or "") if self.remedies and file.is_file() else ""
+
     @cached_property
     def _report(self) -> CureReport:
         return compose_cure(
             self.checkup.report(),
             self.treatment,
             source=self.source() if self.remedies else "",
-            diff="",
+            diff=self.diff(),
             seconds=self.seconds,
             workers=self.workers,
             threads=self.threads,
@@ -121,11 +129,17 @@ class Cure:
         return self._report
 
     def save(self, path: str | Path) -> None:
-        """Write the report, or the source: ``.html``, ``.json``, ``.md``, ``.txt``, ``.png``, ``.svg`` or ``.py``."""
-        if Path(path).suffix == ".py":
-            Path(path).write_text(self.source(), encoding="utf-8")
-        else:
-            save(self.report(), Path(path))
+        """Write the report (``.html``, ``.json``, ``.md``, ``.txt``, ``.png``, ``.svg``), or the change (``.py``).
+
+        Beside the change goes a patch, ``.diff``, where the recipe's own file can be patched.
+        """
+        target = Path(path)
+        if target.suffix != ".py":
+            save(self.report(), target)
+            return
+        target.write_text(self.source(), encoding="utf-8")
+        if diff := self.diff():
+            target.with_suffix(".diff").write_text(diff, encoding="utf-8")
 
     def to_json(self) -> str:
         """Return the report as JSON."""
@@ -224,6 +238,32 @@ def fix(
             steps=STEPS if steps is None else steps,
         )
     return Cure(checkup, treatment, time.monotonic() - began, workers, threads)
+
+
+@dataclass
+class TrialsFile:
+    """A file of trials, and whether the fix that wrote it came to its end."""
+
+    path: Path
+    finished: bool = False
+
+
+@contextmanager
+def trials_file(wanted: Path | None, target: str) -> Iterator[TrialsFile]:
+    """Give a file for trials; one that nobody asked for is there only until the fix has come to its end.
+
+    Parameters
+    ----------
+    wanted
+        The user's own, which stays; ``None``: one in the working directory, named after the target.
+    target
+        What is treated, as the command line has it.
+    """
+    book = TrialsFile(wanted or Path(f"{Path(target.partition(':')[0]).stem}.trials"))
+    yield book
+    if wanted is None and book.finished:
+        for part in (book.path, *book.path.parent.glob(f"{book.path.name}-*")):  # SQLite's own files beside it
+            part.unlink(missing_ok=True)
 
 
 def _limit(checkup: Checkup) -> float:
