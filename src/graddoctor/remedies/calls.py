@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from graddoctor.remedies.functions import PRODUCTS, tensors_in, with_first
+from graddoctor.remedies.functions import PRODUCTS, SETTINGS, tensors_in, with_first
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,16 @@ def fan_in_of(call: Call, weight: torch.Tensor) -> int:
     return math.prod(shape[1:])
 
 
-def _setting(call: Call, place: int, name: str) -> Any:
-    return call.args[place] if len(call.args) > place else call.kwargs.get(name, 1)
+def settings_of(call: Call) -> tuple[float, ...]:
+    """Return the numbers that shape an activation, such as a slope; ``()`` where they are the usual ones."""
+    known = SETTINGS.get(call.name, ())
+    values = [_setting(call, place, name, usual) for place, name, usual in known]
+    numbers = tuple(float(v.detach().float().mean()) if isinstance(v, torch.Tensor) else float(v) for v in values)
+    return numbers if numbers != tuple(usual for _, _, usual in known) else ()
+
+
+def _setting(call: Call, place: int, name: str, usual: float = 1) -> Any:
+    return call.args[place] if len(call.args) > place else call.kwargs.get(name, usual)
 
 
 def _contracted(call: Call, weight: torch.Tensor) -> int:

@@ -22,6 +22,15 @@ HARSH = frozenset("sigmoid hardsigmoid logsigmoid exp expm1 square softmax softm
 SMOOTH_SATURATING = frozenset("tanh hardtanh softsign sin cos erf".split())
 RECTIFIED = frozenset("relu relu6 threshold".split())
 
+SETTINGS = {
+    "leaky_relu": ((1, "negative_slope", 0.01),),
+    "prelu": ((1, "weight", 0.25),),
+    "elu": ((1, "alpha", 1.0),),
+    "celu": ((1, "alpha", 1.0),),
+    "hardtanh": ((1, "min_val", -1.0), (2, "max_val", 1.0)),
+}
+"""Numbers that shape an activation: the place of each among the arguments, its name, and what it usually is."""
+
 ELEMENTWISE = ACTIVATIONS - {"softmax", "log_softmax", "softmin", "prelu"}
 MIXERS = frozenset({"softmax", "softmin", "log_softmax"})
 MATRIX = 2

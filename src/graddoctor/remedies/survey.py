@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from graddoctor.randomness import kept_random_state
 from graddoctor.recipe import Recipe
-from graddoctor.remedies.calls import Call, fan_in_of
+from graddoctor.remedies.calls import Call, fan_in_of, settings_of
 from graddoctor.remedies.functions import (
     ACTIVATIONS,
     ADDITIONS,
@@ -50,6 +50,8 @@ class WeightRole:
         The nonlinearity that its product runs into, ``"normalization"``, or ``""`` where there is none.
     branch_end
         Whether the product is added to a stream without a nonlinearity in between.
+    settings
+        Numbers that shape the nonlinearity, such as the slope of a leaky ReLU.
     """
 
     name: str
@@ -61,6 +63,12 @@ class WeightRole:
     follower: str = ""
     follower_rms: float = math.nan
     branch_end: bool = False
+    settings: tuple[float, ...] = ()
+
+    @property
+    def activation(self) -> str:
+        """The nonlinearity with its settings: ``"leaky_relu(0.2)"``."""
+        return f"{self.follower}({', '.join(f'{x:g}' for x in self.settings)})" if self.settings else self.follower
 
     @property
     def size(self) -> float:
@@ -182,7 +190,7 @@ class Reader(TorchFunctionMode):
         for weight in self.open.get(id(given), ()):
             role = self.weights[weight]
             if not role.follower:
-                role.follower, role.follower_rms = call.name, _rms(before)
+                role.follower, role.follower_rms, role.settings = call.name, _rms(before), settings_of(call)
         self.open[id(call.out)] = ()
         self.made[id(call.out)] = (call.name, len(self.activations))
         mixes = call.name in MIXERS and call.out.ndim > MATRIX

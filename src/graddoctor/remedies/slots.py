@@ -1,0 +1,238 @@
+"""What each parameter of a network is to a start: a weight with a fan-in and what follows it, a bias, a gain."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from graddoctor.recipe import Recipe
+from graddoctor.remedies.functions import ACTIVATIONS
+from graddoctor.remedies.survey import Survey, WeightRole, survey
+
+_GATES = {nn.LSTM: 4, nn.LSTMCell: 4, nn.GRU: 3, nn.GRUCell: 3, nn.RNN: 1, nn.RNNCell: 1}
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)  # noqa: SLF001 - of all BatchNorms
+_STATISTICS = {"running_mean": 0.0, "running_var": 1.0, "num_batches_tracked": 0.0}
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One parameter, or one buffer of running statistics.
+
+    Attributes
+    ----------
+    name
+        As the plan of a start names it. A parametrised weight goes by the path of the weight that it computes.
+    kind
+        What it is; ``"gain"`` scales normalized values.
+    value
+        As it is.
+    fan_in, fan_out
+        Of a weight: products that are summed to one output, and outputs that one input reaches.
+    follower
+        The nonlinearity that a weight's product (with a bias: the sum) runs into; ``""``: none.
+    stacked
+        Matrices that are stacked in a weight's rows: the gates of a recurrent layer, the projections of attention.
+    branch_end
+        Whether a weight's product is added to a residual stream.
+    seen
+        Whether the forward pass was seen to multiply with it.
+    module
+        The module that has it.
+    """
+
+    name: str
+    kind: Literal["weight", "bias", "embedding", "gain", "statistic"]
+    value: torch.Tensor = field(repr=False)
+    module: nn.Module = field(repr=False)
+    fan_in: int = 1
+    fan_out: int = 1
+    follower: str = ""
+    stacked: int = 1
+    branch_end: bool = False
+    seen: bool = False
+
+
+def slots(model: nn.Module, seen: Survey | None, only: Collection[str] | None = None) -> tuple[Slot, ...]:
+    """Collect what can be started again, in the order of registration; what is tied appears once.
+
+    Left out is what is frozen, since it may be pretrained, and what is not understood: parameters of a user's own that
+    the forward pass was not seen to multiply with, such as place embeddings or gates.
+
+    Parameters
+    ----------
+    seen
+        Names the nonlinearity behind each weight. What it does not know, or all where it is ``None``, is told from the
+        modules that follow each other in the order of registration.
+    only
+        Modules, or parameters, by name; all of them if not given.
+    """
+    found = _Finder(model, seen)
+    every = chain.from_iterable(found.of(prefix, module) for prefix, module in model.named_modules())
+    return tuple(slot for slot in every if only is None or any(_within(slot.name, name) for name in only))
+
+
+def _within(name: str, part: str) -> bool:
+    return not part or name == part or name.startswith(part + ".")
+
+
+class _Finder:
+    def __init__(self, model: nn.Module, seen: Survey | None) -> None:
+        self.names = {id(p): name for name, p in model.named_parameters()}  # a tied one has its first name
+        self.weights = seen.weights if seen else {}
+        self.nearby = _followers(model)
+        hidden = seen.hidden if seen else ()
+        hidden = hidden or tuple(kind for kind in self.nearby.values() if kind)
+        self.usual = max(hidden, key=hidden.count) if hidden else ""
+
+    def of(self, prefix: str, module: nn.Module) -> Iterator[Slot]:
+        if "parametrizations" in prefix.split("."):
+            return
+        for short in getattr(module, "parametrizations", {}):
+            value = getattr(module, short).detach()
+            name = f"{prefix}.{short}".lstrip(".")
+            if value.ndim > 1 and _assignable(module, short):
+                yield self._weight(name, short, module, value)
+        for short, parameter in module.named_parameters(recurse=False):
+            name = f"{prefix}.{short}".lstrip(".")
+            if _startable(parameter) and self.names.get(id(parameter)) == name:
+                yield from self._parameter(name, short, module, parameter.detach())
+        if isinstance(module, _NORMS):
+            for short, value in module.named_buffers(recurse=False):
+                if short in _STATISTICS:
+                    yield Slot(f"{prefix}.{short}".lstrip("."), "statistic", value, module)
+
+    def _parameter(self, name: str, short: str, module: nn.Module, value: torch.Tensor) -> Iterator[Slot]:
+        role = self.weights.get(name)
+        if short in {"weight_g", "weight_v"} and role is None:  # length and direction: neither is a scale alone
+            return
+        bias = "bias" in short or (isinstance(module, nn.ParameterList) and "bias" in name)
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+            yield Slot(name, "embedding", value, module)
+        elif role is None and (isinstance(module, _NORMS) or hasattr(module, "eps")):
+            own = not isinstance(module, _NORMS) and not value.any()  # one that adds 1 to it, as some do
+            if bias or (short == "weight" and not own):
+                yield Slot(name, "bias" if bias else "gain", value, module)
+        elif value.ndim > 1 and (role is not None or ("weight" in short and not bias)):
+            yield self._weight(name, short, module, value)
+        elif value.ndim == 1 and bias:
+            weight = self.weights.get(_partner(name))
+            yield Slot(name, "bias", value, module, follower=weight.activation if weight else "")
+
+    def _weight(self, name: str, short: str, module: nn.Module, value: torch.Tensor) -> Slot:
+        role, stacked = self.weights.get(name), _stacked(short, module, value)
+        fan_in = role.fan_in if role else _fan_in(module, value)
+        return Slot(
+            name,
+            "weight",
+            value,
+            module,
+            fan_in=max(fan_in, 1),
+            fan_out=_fan_out(value.shape, fan_in, stacked),
+            follower=self._follower(role, name, short, module),
+            stacked=stacked,
+            branch_end=role is not None and role.branch_end,
+            seen=role is not None,
+        )
+
+    def _follower(self, role: WeightRole | None, name: str, short: str, module: nn.Module) -> str:
+        if type(module) in _GATES or short == "in_proj_weight":
+            return ""
+        return role.activation if role else self.nearby.get(name.rpartition(".")[0], self.usual)
+
+
+def _partner(bias: str) -> str:
+    """Name of the weight that goes with a bias."""
+    return bias.replace("biases", "weights").replace("bias", "weight")
+
+
+def _startable(parameter: nn.Parameter) -> bool:
+    wide = parameter.is_floating_point() and parameter.element_size() > 1
+    return wide and parameter.requires_grad and parameter.layout is torch.strided and parameter.numel() > 0
+
+
+def _assignable(module: nn.Module, short: str) -> bool:
+    """Whether a parametrised tensor takes a new value, tried on a copy."""
+    if not any(p.requires_grad for p in module.parametrizations[short].parameters()):  # type: ignore[index, union-attr]
+        return False
+    with suppress(Exception), torch.no_grad():
+        twin = copy.deepcopy(module)
+        setattr(twin, short, 2 * getattr(twin, short))
+        return True
+    return False
+
+
+def _stacked(short: str, module: nn.Module, value: torch.Tensor) -> int:
+    gates = _GATES.get(type(module), 1) if short.startswith(("weight_ih", "weight_hh")) else 1
+    stacked = 3 if short == "in_proj_weight" else gates
+    return stacked if value.shape[0] % stacked == 0 else 1
+
+
+def _fan_in(module: nn.Module, value: torch.Tensor) -> int:
+    """As the kind of the module has it."""
+    if isinstance(module, nn.modules.conv._ConvTransposeNd):  # noqa: SLF001 - the base of the three of them
+        return value.shape[0] * math.prod(value.shape[2:]) // (math.prod(module.stride) * module.groups)
+    return math.prod(value.shape[1:])
+
+
+def _fan_out(shape: torch.Size, fan_in: int, stacked: int) -> int:
+    """Rows or columns of a matrix, whichever is not summed over; of a convolution channels times places."""
+    places = math.prod(shape[2:])
+    if len(shape) > 2 and fan_in == math.prod(shape[1:]):  # noqa: PLR2004 - a convolution
+        return shape[0] * places
+    if len(shape) > 2:  # noqa: PLR2004 - a transposed one, or a stack of matrices
+        return shape[1] * places
+    return max(1, math.prod(shape) // max(fan_in, 1) // stacked)
+
+
+def _followers(model: nn.Module) -> dict[str, str]:
+    """Nonlinearity that comes next among the modules, by the name of the module with the weight.
+
+    Of two weights in a row the first is not in it: a function may stand between them, or one activation serve them all.
+    """
+    found: dict[str, str] = {}
+    waiting = ""
+    for prefix, module in model.named_modules():
+        if next(module.children(), None) is not None and not parametrize.is_parametrized(module):
+            continue
+        kind = _kind(module)
+        if kind and waiting:
+            found[waiting], waiting = kind, ""
+        elif any(p.ndim > 1 for p in module.parameters()):
+            waiting = prefix
+    return found | ({waiting: ""} if waiting and found else {})
+
+
+def _kind(module: nn.Module) -> str:
+    """Name of the function that a module stands for, if it is a nonlinearity or a normalization."""
+    if isinstance(module, _NORMS):
+        return "normalization"
+    name = type(module).__name__.lower()
+    return next((kind for kind in ACTIVATIONS if kind.replace("_", "") == name), "")
+
+
+def surveyed(recipe: Recipe, model: nn.Module, batch: Any) -> Survey | None:
+    """Survey a network with its parametrised weights under the paths of what they compute; ``None`` where it fails."""
+    try:
+        if any(parametrize.is_parametrized(module) for module in model.modules()):
+            model = _bare(model)
+        return survey(recipe, model, batch)
+    except Exception:  # noqa: BLE001 - what cannot be surveyed can still be started again by its modules
+        return None
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    """Make a copy whose parametrised tensors are parameters."""
+    twin = copy.deepcopy(model)
+    for module in twin.modules():
+        for short in list(getattr(module, "parametrizations", {})):
+            parametrize.remove_parametrizations(module, short)
+    return twin
