@@ -27,7 +27,7 @@ _HERE = f"{Path(__file__).resolve().parent}{os.sep}"
 def user_frame(error: BaseException) -> traceback.FrameSummary | None:
     """Return the innermost frame that is neither graddoctor's nor a library's, or ``None`` where there is none."""
     frames = reversed(traceback.extract_tb(error.__traceback__))
-    return next((frame for frame in frames if _is_users(frame.filename)), None)
+    return next((frame for frame in frames if is_users(frame.filename)), None)
 
 
 def describe(error: BaseException) -> str:
@@ -36,6 +36,11 @@ def describe(error: BaseException) -> str:
     if len(words) > _LONGEST:
         words = f"{words[:_LONGEST]}…"
     return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """Return ``"TypeError: message"`` with the first line of the message."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def locate(error: BaseException) -> str:
@@ -62,7 +67,8 @@ def shorten(path: str | os.PathLike[str]) -> str:
         return str(path)
 
 
-def _is_users(filename: str) -> bool:
+def is_users(filename: str) -> bool:
+    """Whether a source file is the user's own: no library's and not graddoctor's."""
     if filename.startswith("<"):  # <frozen importlib>, <string>; but what was typed into a prompt is the user's
         return filename.startswith(("<stdin", "<python-input", "<ipython-input"))
     real = os.path.realpath(filename)

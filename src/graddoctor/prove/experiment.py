@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import nn
 from typing_extensions import override
 
-from graddoctor.prove.yardstick import Yardstick, measure, smoothed, window_of
+from graddoctor.prove.yardstick import Yardstick, smoothed, window_of, yardstick_of
 from graddoctor.recipe import Recipe
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause
+from graddoctor.tracebacks import first_line
 from graddoctor.train import Observer, Outcome, train
 
 HALF = 0.5
@@ -179,16 +180,14 @@ class Bench:
         steps = min(total, max(_SHORTEST, math.ceil(share * total)))
         try:
             treated = remedy(self.recipe)
-            yardstick = self.plain.yardstick
-            if remedy.causes[0] is Cause.TARGET_SCALE:
-                yardstick = measure(treated)
+            yardstick = yardstick_of(treated, remedy, self.plain.yardstick)
             goal = self.plain.progress + _SURE * self._half_of_missing()
             window = window_of(self.plain.outcome.steps_per_epoch, steps)
             watcher = _Goal(yardstick, goal, window, first=math.ceil(_EARLIEST * total))
             outcome = train(treated, steps=steps, observer=watcher, around=remedy.around, deadline=self.deadline)
         except Exception as error:  # noqa: BLE001 - a change that does not fit this network is lost, not the check
             self.steps_left -= 1
-            return Arm(remedy, self.recipe, None, 0.0, -self.plain.progress, share, failed=_first_line(error))
+            return Arm(remedy, self.recipe, None, 0.0, -self.plain.progress, share, failed=first_line(error))
         self.steps_left -= outcome.steps
         if outcome.ended == "interrupted":
             raise KeyboardInterrupt
@@ -223,7 +222,3 @@ class _Goal(Observer):
             return
         tail: NDArray[np.float64] = np.asarray(self.seen, dtype=np.float64)
         self.stop = self.yardstick.progress(smoothed(tail, self.window)) >= self.goal
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"

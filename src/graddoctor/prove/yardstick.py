@@ -20,7 +20,9 @@ from torch import nn
 from graddoctor.randomness import kept_random_state, seeded
 from graddoctor.recipe import Recipe
 from graddoctor.remedies.functions import tensors_in, wrap_forward
+from graddoctor.remedies.remedy import Remedy
 from graddoctor.remedies.survey import OutputActivation, Survey
+from graddoctor.terms import Cause
 from graddoctor.train import BatchSource, build_model, loss_of
 
 _BATCHES = 24
@@ -109,6 +111,16 @@ def measure(recipe: Recipe, seen: Survey | None = None) -> Yardstick:
             return Yardstick(baseline, computed=True, penalised=stub.penalised)
         floor, bare = (_floor(stub, batches[0], activation, bare=bare) for bare in (False, True))
         return Yardstick(baseline, computed=True, floor=floor, bare_floor=bare, penalised=stub.penalised)
+
+
+def yardstick_of(treated: Recipe, remedy: Remedy, given: Yardstick) -> Yardstick:
+    """Return what the treated recipe's progress is measured by.
+
+    The given recipe's yardstick, unless the remedy changes what a loss of so much means: rescaled targets, or another
+    loss. Then it is computed anew, on the treated recipe.
+    """
+    other_loss = Cause.LOSS in remedy.causes and any(edit.part == "loss" for edit in remedy.edits)
+    return measure(treated) if Cause.TARGET_SCALE in remedy.causes or other_loss else given
 
 
 class _Stub:
