@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from cures import crowded, cured, interrupted, not_cured, sound  # noqa: F401 - fixtures
 
 from graddoctor.show.report import (
     ActivationState,

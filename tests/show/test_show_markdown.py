@@ -42,8 +42,8 @@ def test_names_cannot_become_markup(cut):
 
 
 def test_pipes_and_backticks_stay_inside_their_cell_and_span():
-    from graddoctor.show.markdown import _code, _plain  # noqa: PLC0415 - private helpers of this one test
+    from graddoctor.show._marks import code, plain  # noqa: PLC0415 - helpers of this one test
 
-    assert _plain("a|b\nc") == r"a\|b c"
-    assert _code("a`b``c") == "``` a`b``c ```"
-    assert _code("") == "`(the model itself)`"
+    assert plain("a|b\nc") == r"a\|b c"
+    assert code("a`b``c") == "``` a`b``c ```"
+    assert code("") == "`(the model itself)`"

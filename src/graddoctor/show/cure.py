@@ -127,6 +127,19 @@ class Budgets:
     before: Waterfall | None = None
     after: Waterfall | None = None
 
+    @property
+    def both(self) -> tuple[Waterfall, Waterfall] | None:
+        """The two, where both have rows to put side by side."""
+        if self.before is None or self.after is None or not (self.before.rows and self.after.rows):
+            return None
+        return self.before, self.after
+
+    @property
+    def single(self) -> Waterfall | None:
+        """The one that has rows, where only one has."""
+        drawn = [one for one in (self.before, self.after) if one is not None and one.rows]
+        return drawn[0] if len(drawn) == 1 else None
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -140,18 +153,23 @@ class Entry:
 
 @dataclass(frozen=True)
 class Rung:
-    """One rung of the race: every candidate that was still in it, trained for so many steps; best first."""
+    """One rung of the race: every candidate on it, trained for so many steps, and the stage that it belongs to."""
 
     steps: int
     entries: tuple[Entry, ...]
+    title: str = ""
 
 
 @dataclass(frozen=True)
 class Race:
-    """Successive halving: rungs in their order, and the name of the winner (``""``: nobody won)."""
+    """Successive halving: rungs in their order, the name of the winner (``""``: nobody won), and what scores are.
+
+    A rung may hold candidates that were on none before: combinations of those that did best.
+    """
 
     rungs: tuple[Rung, ...]
     winner: str = ""
+    measure: Measure = "progress"
 
 
 @dataclass(frozen=True)
@@ -240,3 +258,7 @@ class CureReport:
         from graddoctor.show.notebook import mimebundle  # noqa: PLC0415 - as above
 
         return mimebundle(self, include, exclude)
+
+
+AnyReport = Report | CureReport
+"""What every face shows."""

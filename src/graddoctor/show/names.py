@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from graddoctor.show.cure import Budgets, CureReport
 from graddoctor.show.report import HeatMap, LayerActivation, Part, Report, Row, Waterfall
 from graddoctor.terms import Finding
 
@@ -29,11 +30,34 @@ def readable(report: Report) -> Report:
         report,
         findings=tuple(told(finding, classes) for finding in report.findings),
         notes=tuple(told(note, classes) for note in report.notes),
-        budget=None if report.budget is None else _waterfall(report.budget, rows, classes),
+        budget=readable_budget(report.budget, classes),
         heat=None if report.heat is None else _heat(report.heat, rows),
         activations=tuple(_layer(layer, classes) for layer in report.activations),
         classes={},
     )
+
+
+def readable_cure(report: CureReport) -> CureReport:
+    """Give a report of a cure whose names say what they stand for; what was not changed goes by the given network."""
+    given = report.checkup.classes
+    treated = report.classes or given
+    budgets = report.budgets
+    return replace(
+        report,
+        checkup=readable(report.checkup),
+        remedies=tuple(
+            replace(one, modules=tuple(called(module, given) for module in one.modules)) for one in report.remedies
+        ),
+        budgets=Budgets(readable_budget(budgets.before, given), readable_budget(budgets.after, treated)),
+        classes={},
+    )
+
+
+def readable_budget(budget: Waterfall | None, classes: Classes) -> Waterfall | None:
+    """Name the rows of a budget as people read them."""
+    if budget is None or not any(map(_numbered, classes)):
+        return budget
+    return _waterfall(budget, {row.name: _title(row, classes) for row in budget.rows}, classes)
 
 
 def called(name: str, classes: Classes) -> str:

@@ -1,4 +1,4 @@
-"""Reports as JSON, both ways: ``schema.json`` beside this file describes the form, ``docs/json.md`` explains it.
+"""Reports as JSON, both ways: ``schema.json`` and ``cure.schema.json`` beside this file describe the forms.
 
 JSON has no NaN and no infinity. Where a report holds one, the JSON has ``null``, and the nearest enclosing object gets
 a ``"nonfinite"`` member that maps the place (a JSON Pointer within that object) to ``"nan"``, ``"inf"``, ``"-inf"``::
@@ -21,26 +21,28 @@ from pathlib import Path
 from typing import Any, Literal, Union
 
 from graddoctor.errors import GraddoctorError
+from graddoctor.show.cure import CURE_SCHEMA, AnyReport, CureReport
 from graddoctor.show.report import SCHEMA, Report
 from graddoctor.terms import Finding, Severity
 
 FLAG = "nonfinite"
 _FLAGS = ("nan", "inf", "-inf")
+_KINDS: dict[str, tuple[type, int]] = {"checkup": (Report, SCHEMA), "cure": (CureReport, CURE_SCHEMA)}
 
 
-def to_dict(report: Report) -> dict[str, Any]:
+def to_dict(report: AnyReport) -> dict[str, Any]:
     """Give a report as dicts, lists, strings, numbers and ``None``: what ``json.dumps`` takes, NaN-free."""
     encoded: dict[str, Any] = _encode_object(report)
-    return {"schema": encoded.pop("schema"), **encoded}
+    return {name: encoded.pop(name) for name in ("schema", "kind") if name in encoded} | encoded
 
 
-def to_json(report: Report, *, indent: int | None = None) -> str:
+def to_json(report: AnyReport, *, indent: int | None = None) -> str:
     """Give a report as one JSON object."""
     return json.dumps(to_dict(report), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
-def from_dict(data: Mapping[str, Any]) -> Report:
-    """Rebuild the report that `to_dict` took apart; members it does not know are passed over.
+def from_dict(data: Mapping[str, Any]) -> AnyReport:
+    """Rebuild the report that `to_dict` took apart, of a checkup or a cure; members it does not know are passed over.
 
     Raises
     ------
@@ -49,17 +51,21 @@ def from_dict(data: Mapping[str, Any]) -> Report:
     """
     if not isinstance(data, Mapping) or "verdict" not in data or "schema" not in data:
         raise GraddoctorError('not a graddoctor report: expected a JSON object with "schema" and "verdict"')
-    if not isinstance(data["schema"], int) or not 1 <= data["schema"] <= SCHEMA:
-        message = f"this report has schema {data['schema']!r}, this graddoctor reads up to {SCHEMA}: upgrade graddoctor"
+    kind = data.get("kind", "checkup")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise GraddoctorError(f"this report is of kind {kind!r}, this graddoctor reads {', '.join(_KINDS)}: upgrade it")
+    form, newest = _KINDS[kind]
+    if not isinstance(data["schema"], int) or not 1 <= data["schema"] <= newest:
+        message = f"this report has schema {data['schema']!r}, this graddoctor reads up to {newest}: upgrade graddoctor"
         raise GraddoctorError(message)
     try:
-        report: Report = _decode_object(Report, data, "")
+        report: AnyReport = _decode_object(form, data, "")
     except _MalformedError as problem:
         raise GraddoctorError(f"not a graddoctor report: {problem}") from None
     return report
 
 
-def from_json(text: str) -> Report:
+def from_json(text: str) -> AnyReport:
     """Rebuild a report from its JSON text."""
     try:
         data = json.loads(text)
@@ -68,7 +74,7 @@ def from_json(text: str) -> Report:
     return from_dict(data)
 
 
-def load(path: str | Path) -> Report:
+def load(path: str | Path) -> AnyReport:
     """Read a report that was saved as ``.json``."""
     try:
         text = Path(path).read_text(encoding="utf-8")

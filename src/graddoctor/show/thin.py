@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from graddoctor.show.names import BESIDE
 from graddoctor.show.report import HeatMap, LossCurve, Part, Row, UpdateRatios
 
 Item = TypeVar("Item")
@@ -18,19 +20,57 @@ def fold(rows: Sequence[Row], limit: int) -> tuple[Row, ...]:
     The rows with most decades stay as they are, whoever ends the chain first of all. A folded row holds the rows it
     stands for as its parts.
     """
-    if len(rows) <= limit:
-        return tuple(rows)
-    ranked = sorted(range(len(rows)), key=lambda index: -_weight(rows, index))
+    stretches = _stretches([_weight(rows, index) for index in range(len(rows))], limit)
+    return tuple(_merged([rows[index] for index in stretch]) for stretch in stretches)
+
+
+RowPair = tuple[Row | None, Row | None]
+"""The same row of two budgets; ``None`` where one of them has no such row."""
+
+
+def pair_rows(before: Sequence[Row], after: Sequence[Row], limit: int) -> tuple[RowPair, ...]:
+    """Put the rows of two budgets side by side by their names, in their order, folded like those of one budget."""
+    places = list(_places([_head(row) for row in before], [_head(row) for row in after]))
+    weights = [
+        max(0.0 if i is None else _weight(before, i), 0.0 if j is None else _weight(after, j)) for i, j in places
+    ]
+    pairs = [(None if i is None else before[i], None if j is None else after[j]) for i, j in places]
+    return tuple(_merged_pair([pairs[index] for index in stretch]) for stretch in _stretches(weights, limit))
+
+
+def _places(before: Sequence[str], after: Sequence[str]) -> Iterator[tuple[int | None, int | None]]:
+    """Give the places of the same names in two lists; ``None`` where one of them lacks it."""
+    matcher = difflib.SequenceMatcher(a=before, b=after, autojunk=False)
+    for same, i, end_i, j, end_j in matcher.get_opcodes():
+        if same == "equal":
+            yield from zip(range(i, end_i), range(j, end_j), strict=True)
+        else:
+            yield from ((place, None) for place in range(i, end_i))
+            yield from ((None, place) for place in range(j, end_j))
+
+
+def _head(row: Row) -> str:
+    return row.name.partition(BESIDE)[0]
+
+
+def _merged_pair(pairs: Sequence[RowPair]) -> RowPair:
+    before = [one for one, _ in pairs if one is not None]
+    after = [other for _, other in pairs if other is not None]
+    return _merged(before) if before else None, _merged(after) if after else None
+
+
+def _stretches(weights: Sequence[float], limit: int) -> list[list[int]]:
+    """Split a sequence into at most ``limit`` stretches: the heaviest places alone, the runs between them together."""
+    if len(weights) <= limit:
+        return [[index] for index in range(len(weights))]
+    ranked = sorted(range(len(weights)), key=lambda index: -weights[index])
     kept = set(ranked[: max((limit - 1) // 2, 1)])
-    folded: list[Row] = []
-    run: list[Row] = []
-    for index, row in enumerate(rows):
-        if index not in kept:
-            run.append(row)
-            continue
-        folded += [*_fold_run(run), row]
-        run = []
-    return (*folded, *_fold_run(run))
+    stretches: list[list[int]] = []
+    for index in range(len(weights)):
+        if index in kept or not stretches or stretches[-1][-1] in kept:
+            stretches.append([])
+        stretches[-1].append(index)
+    return stretches
 
 
 def _weight(rows: Sequence[Row], index: int) -> float:
@@ -41,24 +81,22 @@ def _weight(rows: Sequence[Row], index: int) -> float:
     return math.inf if ends_the_chain else 0.0
 
 
-def _fold_run(run: Sequence[Row]) -> list[Row]:
-    if len(run) <= 1:
-        return list(run)
+def _merged(run: Sequence[Row]) -> Row:
+    if len(run) == 1:
+        return run[0]
     decades = [row.decades for row in run if row.decades is not None]
     signals = [row.signal_decades for row in run if row.signal_decades is not None]
     predictions = [row.predicted_decades for row in run if row.predicted_decades is not None]
-    return [
-        Row(
-            name=f"{len(run)} smaller rows",
-            kind="several",
-            decades=math.fsum(decades) if decades else None,
-            modules=tuple(module for row in run for module in row.modules),
-            size_decades=math.fsum(row.size_decades for row in run),
-            signal_decades=math.fsum(signals) if len(signals) == len(run) else None,
-            predicted_decades=math.fsum(predictions) if len(predictions) == len(run) else None,
-            parts=tuple(Part(row.name, row.kind, row.decades) for row in run),
-        )
-    ]
+    return Row(
+        name=f"{len(run)} smaller rows",
+        kind="several",
+        decades=math.fsum(decades) if decades else None,
+        modules=tuple(module for row in run for module in row.modules),
+        size_decades=math.fsum(row.size_decades for row in run),
+        signal_decades=math.fsum(signals) if len(signals) == len(run) else None,
+        predicted_decades=math.fsum(predictions) if len(predictions) == len(run) else None,
+        parts=tuple(Part(row.name, row.kind, row.decades) for row in run),
+    )
 
 
 def pick(count: int, limit: int) -> list[int]:

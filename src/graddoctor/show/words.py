@@ -168,7 +168,7 @@ def coverage(seen: Coverage) -> str:
 
 def budget(waterfall: Waterfall) -> str:
     """Tell a budget in a sentence or two: how much, who took it, where it ends, what is left of the signal."""
-    sentences = [_toll(waterfall) if waterfall.cut is None else cut(waterfall)]
+    sentences = [toll(waterfall)]
     if waterfall.signal_total is not None:
         change = "shrink" if waterfall.signal_total < 0 else "grow"
         amount = abs(waterfall.signal_total)
@@ -192,7 +192,10 @@ def _term(one: LossShare) -> str:
     return f"{spaced(one.name)} of {listing(one.modules, 2)}" if one.modules else spaced(one.name)
 
 
-def _toll(waterfall: Waterfall) -> str:
+def toll(waterfall: Waterfall) -> str:
+    """Tell how much gradient is lost or gained on the way back and who takes it, or where the chain ends."""
+    if waterfall.cut is not None:
+        return cut(waterfall)
     way, amount = "From the loss back to the first layer", abs(waterfall.total)
     if amount < _LITTLE:
         return f"{way} the gradient keeps its size ({signed(waterfall.total, 1)} decades)."
