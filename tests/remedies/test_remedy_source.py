@@ -23,7 +23,18 @@ FASTER = Remedy.written(
 def formatted(source, tmp_path):
     file = tmp_path / "treated.py"
     file.write_text(source)
-    command = [sys.executable, "-m", "ruff", "format", "--check", "--diff", "--isolated", "--line-length", "100", str(file)]
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "format",
+        "--check",
+        "--diff",
+        "--isolated",
+        "--line-length",
+        "100",
+        str(file),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout
 
