@@ -13,7 +13,8 @@ from remedy_recipes import Headed, cross_entropy, data, recipe, same_training
 from torch import nn
 
 from graddoctor.nested import leaves
-from graddoctor.remedies.data import come_ordered, shuffled, standardised_inputs, standardised_targets, target_moments
+from graddoctor.remedies.data import come_ordered, shuffled, standardised_inputs, standardised_targets
+from graddoctor.remedies.moments import target_moments
 from graddoctor.terms import Cause
 from graddoctor.train import BatchSource, build_model, train
 
@@ -167,15 +168,18 @@ def test_targets_get_mean_zero_and_deviation_one(pack, unpack):
     assert float(got.std()) == pytest.approx(1, rel=1e-4)
 
 
-def test_in_eval_mode_the_network_answers_in_the_old_units():
+def test_the_network_answers_in_the_old_units_but_for_the_loss():
     treated = standardised_targets()(regression(*KINDS["tuple"], x=data(64)[0])).with_(epochs=60)
     model = train(treated).model.eval()
     x = data(64)[0]
     with torch.no_grad():
         answer = model(x)
         assert float((answer - Y).square().mean()) < 0.3 * float(Y.var())
-        raw = model.train()(x)
+        assert torch.equal(model.train()(x), answer)
+        raw = model.body(x)
     assert torch.allclose(raw * Y.std() + Y.mean(), answer, rtol=1e-4)
+    mean_squares = [float(treated.loss(model, batch).detach()) for batch in treated.batches]
+    assert sum(mean_squares) / 4 * float(Y.var()) == pytest.approx(float((answer - Y).square().mean()), rel=1e-4)
 
 
 PREPARED = {
@@ -254,8 +258,8 @@ def test_shuffled_trainings_are_deterministic():
 
 
 def test_what_holds_no_tensor_cannot_be_shuffled():
-    with pytest.raises(TypeError, match="batches of type str: they hold no tensor"):
-        BatchSource(shuffled()(recipe(batches=["a", "b"])))
+    with pytest.raises(TypeError, match="differ in a str: expected tensors with one row a sample"):
+        BatchSource(shuffled()(recipe(batches=["a", "b"]))).first(1)
 
 
 @every_kind
