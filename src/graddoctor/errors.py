@@ -3,6 +3,7 @@
 GraddoctorError
 ├── RecipeError          the recipe, or what it builds, cannot be trained
 ├── RecordingError       a recording cannot be read or written
+├── TrialsError          the file of finished trials, or what trains them, cannot be used
 ├── SettingsError        a flag, or a setting in pyproject.toml, cannot be used
 └── MissingExtraError    an optional dependency is not installed
 """
@@ -23,6 +24,10 @@ class RecipeError(GraddoctorError):
 
 class RecordingError(GraddoctorError):
     """A recording cannot be opened, read or written."""
+
+
+class TrialsError(GraddoctorError):
+    """The file of finished trials cannot be used, or the workers that train them cannot be had."""
 
 
 class SettingsError(GraddoctorError):

@@ -11,6 +11,10 @@ from graddoctor.recipe import Recipe
 from graddoctor.remedies.edit import Edit
 from graddoctor.remedies.remedy import Remedy
 
+_LOST = frozenset({"non-finite", "failed", "hung", "died"})
+_CUT_SHORT = frozenset({"deadline", "hung", "died"})
+_OUT_OF_MEMORY = ("MemoryError", "OutOfMemoryError")
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -88,7 +92,7 @@ class Result:
     parameters
         How many trainable numbers the network had.
     ended
-        As `graddoctor.train.Outcome` has it, or ``"failed"``, or ``"hung"``.
+        As `graddoctor.train.Outcome` has it, or ``"failed"``, or ``"hung"``, or ``"died"`` with the process it was in.
     failed
         The first line of what was raised.
     digest
@@ -114,4 +118,9 @@ class Result:
     @property
     def lost(self) -> bool:
         """Whether it gave no usable network: not finite, raised, hung."""
-        return bool(self.failed) or not math.isfinite(self.loss) or self.ended in {"non-finite", "failed", "hung"}
+        return bool(self.failed) or not math.isfinite(self.loss) or self.ended in _LOST
+
+    @property
+    def final(self) -> bool:
+        """Whether it would come out the same again: neither time, nor memory, nor a dead process had a say in it."""
+        return self.ended not in _CUT_SHORT and not self.failed.startswith(_OUT_OF_MEMORY)
