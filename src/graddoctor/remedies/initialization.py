@@ -1,28 +1,35 @@
-"""Re-initialise a network at the scale that its own activations ask for."""
+"""Start a network again at the scale that its own activations ask for, drawn in one of the ways that are known."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Collection
-from statistics import median
+from collections.abc import Callable, Collection
+from typing import Literal
 
 import torch
 from torch import nn
-from torch.nn.utils import parametrize
 
 from graddoctor.errors import GraddoctorError
+from graddoctor.observe._parameters import identical
+from graddoctor.randomness import seeded
 from graddoctor.recipe import Recipe
+from graddoctor.remedies.branches import zero_branches
+from graddoctor.remedies.facts import Facts
+from graddoctor.remedies.measured_start import SEED_SHIFT, critical_plan, lsuv, small_output
+from graddoctor.remedies.plain.weights import initialise
 from graddoctor.remedies.remedy import Remedy
-from graddoctor.remedies.survey import Survey, WeightRole, survey
+from graddoctor.remedies.slots import Slot, slots, survey_of, within
+from graddoctor.remedies.starts import Entry, critical_entry, drawn, grouped, plan_of, started, target
+from graddoctor.remedies.survey import Survey, WeightRole
 from graddoctor.terms import Cause
-from graddoctor.theory.criticality import CriticalInit, gain
-from graddoctor.train import BatchSource, network_of
+from graddoctor.theory.activations import resolve
+from graddoctor.train import BatchSource, build_model, network_of
 
-_SOUND_SCALE = (0.05, 20.0)  # a gain outside, as a share of the one asked for: something unseen multiplies the weights
-_SEED_SHIFT = 7919
 _FARTHEST = 3.0
-_LARGE = 1 << 20  # entries from which on orthogonal and Gaussian draws hardly differ, and only one is cheap
+_ALIKE = 0.9  # share of a layer's units that equal another one
+_RECTIFIERS = frozenset(
+    {"relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "celu", "selu", "gelu", "silu", "mish", "softplus"}
+)
 
 
 def target_of(role: WeightRole | None, fallback: str = "") -> tuple[float, float]:
@@ -31,12 +38,7 @@ def target_of(role: WeightRole | None, fallback: str = "") -> tuple[float, float
     σ_w is the standard deviation times √fan_in. Products that meet no nonlinearity, or a normalization, keep their
     input's variance (σ_w = 1).
     """
-    follower = role.follower if role else fallback
-    try:
-        critical: CriticalInit = gain(follower)
-    except GraddoctorError:
-        return 1.0, 0.0
-    return critical.weight_std, critical.bias_std
+    return target(role.activation if role else fallback)
 
 
 def deviation(model: nn.Module, seen: Survey) -> dict[str, float]:
@@ -71,11 +73,7 @@ def _off(module: nn.Module, short: str, value: torch.Tensor, role: WeightRole | 
 
 
 def reinitialised(only: Collection[str] | None = None) -> Remedy:
-    """Start again at criticality: the right gain for the activation that follows each weight, biases at zero.
-
-    Weights that end a residual branch are scaled by 1/√branches, embeddings by 1/√width; normalizations start at one.
-    Gains that are still off by a factor of twenty on real data are corrected, which catches factors that no weight
-    shows. ``only`` limits it to some modules.
+    """`critical`, worked out anew for whatever recipe it is applied to, as experiments need it.
 
     Source: He et al. 2015; Schoenholz et al. 2017; for residual branches Zhang et al. 2019 and Radford et al. 2019.
     """
@@ -84,8 +82,10 @@ def reinitialised(only: Collection[str] | None = None) -> Remedy:
         build = recipe.model
 
         def model(seed: int = recipe.seed) -> nn.Module:
-            net = network_of(build, seed)
-            return _start_again(recipe, net, seed, only)
+            net = network_of(build, seed).to(recipe.device).train()
+            plan = critical_plan(recipe, net, BatchSource(recipe).first(1)[0], seed + SEED_SHIFT, only)
+            with seeded(seed + SEED_SHIFT):
+                return initialise(net, plan)
 
         return recipe.with_(model=model)
 
@@ -94,98 +94,161 @@ def reinitialised(only: Collection[str] | None = None) -> Remedy:
     return Remedy(name, (Cause.INITIALIZATION,), change, "He et al. 2015; Schoenholz et al. 2017", modules=where)
 
 
-def _start_again(recipe: Recipe, net: nn.Module, seed: int, only: Collection[str] | None) -> nn.Module:
-    batch = BatchSource(recipe).first(1)[0]
-    net.to(recipe.device).train()
-    seen = survey(recipe, net, batch)
-    start = _Start(seen, torch.Generator().manual_seed(seed + _SEED_SHIFT))
-    with torch.no_grad():
-        for prefix, module in net.named_modules():
-            wanted = only is None or any(prefix == name or prefix.startswith(name + ".") for name in only)
-            if wanted and ".parametrizations." not in f".{prefix}.":
-                start.module(prefix, module)
-    if not seen.normalizations:
-        _pull_to_scale(recipe, net, batch, seen)
-    return net
+def critical(facts: Facts, only: Collection[str] | None = None) -> Remedy | None:
+    """Start at criticality: the right gain for the activation that follows each weight.
 
+    Weights are orthogonal where that is affordable, those that end a residual branch scaled by 1/√branches; embeddings
+    have a spread of 1/√width, normalizations start at one, biases at zero, or at the spread that a plain stack of a
+    smooth activation needs. Gains that are still off by a factor of twenty on real data are corrected, which catches
+    factors that no weight shows.
 
-class _Start:
-    """Draws the parameters of one module after another."""
+    Parameters
+    ----------
+    only
+        Modules, or parameters, to which it is limited.
 
-    def __init__(self, seen: Survey, generator: torch.Generator) -> None:
-        self.seen, self.generator = seen, generator
-        self.usual = max(seen.hidden, key=seen.hidden.count) if seen.hidden else ""
-
-    def module(self, prefix: str, module: nn.Module) -> None:
-        """Start a module's own parameters again."""
-        if parametrize.is_parametrized(module, "weight"):
-            self._parametrised(module)
-        for short, parameter in module.named_parameters(recurse=False):
-            role = self.seen.weights.get(f"{prefix}.{short}" if prefix else short)
-            if isinstance(module, nn.Embedding):
-                self._normal(parameter, 1 / math.sqrt(parameter.shape[-1]))
-            elif role is not None or (parameter.ndim > 1 and short.startswith("weight")):
-                self._weight(parameter, role)
-            elif parameter.ndim == 1 and "bias" in short:
-                parameter.zero_()
-            elif parameter.ndim == 1 and short == "weight" and hasattr(module, "eps"):
-                parameter.fill_(1.0)
-        if isinstance(module, nn.modules.batchnorm._NormBase):  # noqa: SLF001 - the base of all that keep statistics
-            module.reset_running_stats()
-
-    def _weight(self, weight: torch.Tensor, role: WeightRole | None) -> None:
-        fan_in = role.fan_in if role else math.prod(weight.shape[1:])
-        std = target_of(role, self.usual)[0] / math.sqrt(max(fan_in, 1))
-        if role is not None and role.branch_end:
-            std /= math.sqrt(max(self.seen.branches, 1))
-        if weight.numel() > _LARGE:
-            self._normal(weight, std)
-        else:
-            self._orthogonal(weight, std)
-
-    def _parametrised(self, module: nn.Module) -> None:
-        """Start a weight again that is computed from others (weight norm and the like), through its right inverse."""
-        weight = module.weight
-        assert isinstance(weight, torch.Tensor)  # noqa: S101 - it is parametrised
-        fresh = weight.detach().clone()
-        self._weight(fresh, None)
-        module.weight = fresh
-
-    def _normal(self, parameter: torch.Tensor, std: float) -> None:
-        values = torch.randn(parameter.shape, generator=self.generator) * std
-        parameter.copy_(values.to(parameter.dtype))
-
-    def _orthogonal(self, parameter: torch.Tensor, std: float) -> None:
-        """Orthogonal rows where shapes allow, with the standard deviation asked for (Saxe et al. 2014)."""
-        values = torch.empty(parameter.shape)
-        nn.init.orthogonal_(values, generator=self.generator)
-        values *= std / max(float(values.square().mean().sqrt()), 1e-12)
-        parameter.copy_(values.to(parameter.dtype))
-
-
-def _pull_to_scale(recipe: Recipe, net: nn.Module, batch: object, seen: Survey) -> None:
-    """Divide a weight by its measured gain where that is far from the one asked for (Mishkin and Matas 2016)."""
-    low, high = _SOUND_SCALE
-    parameters = dict(net.named_parameters())
-    for _ in range(len(seen.weights)):
-        gains = _gains(survey(recipe, net, batch))
-        off = next((name for name, value in gains.items() if not low < value < high and 0 < value < math.inf), None)
-        if off is None or off not in parameters:
-            return
-        with torch.no_grad():
-            parameters[off].div_(gains[off])
-
-
-def _gains(seen: Survey) -> dict[str, float]:
-    """Measured gain of each weight as a share of the one asked for.
-
-    The first weight is judged by the size of its product, as if it were given values of unit size: whatever scales the
-    input is in its hands. So are all where the size drifts tenfold from most layers to the next, since a factor then
-    stands where no weight's own gain shows it, behind an activation. A single layer that loses much does so by chance.
+    Source: He et al. 2015; Schoenholz et al. 2017; for residual branches Zhang et al. 2019 and Radford et al. 2019.
     """
-    roles = list(seen.weights.values())
-    drifts = [abs(math.log10(b.size / a.size)) for a, b in itertools.pairwise(roles) if a.size > 0 and b.size > 0]
-    drifting = len(drifts) > 1 and median(drifts) > 1
-    return {
-        role.name: (role.size if drifting or role is roles[0] else role.gain) / target_of(role)[0] for role in roles
-    }
+    net = build_model(facts.recipe)
+    plan = critical_plan(facts.recipe, net, facts.batch, facts.recipe.seed + SEED_SHIFT, only)
+    return started("critical initialization", plan, "He et al. 2015; Schoenholz et al. 2017", only)
+
+
+def he(facts: Facts, only: Collection[str] | None = None, *, fan: Literal["in", "out"] = "in") -> Remedy | None:
+    """Gaussian weights whose variance keeps the signal (fan-in) or the gradient (fan-out), each for what follows it.
+
+    For networks with rectifiers; `xavier` is for others. A variance of 2/fan is right for ReLU alone: GELU, SELU, or
+    no activation at all, have their own.
+
+    Source: He et al. 2015.
+    """
+    if not _kinds(facts) & _RECTIFIERS:
+        return None
+
+    def entry(slot: Slot) -> Entry:
+        return "normal", target(slot.follower)[0] / math.sqrt(slot.fan_in if fan == "in" else slot.fan_out)
+
+    return _everywhere(facts, f"He initialization (fan-{fan})", "He et al. 2015", entry, only)
+
+
+def xavier(facts: Facts, only: Collection[str] | None = None, *, uniform: bool = False) -> Remedy | None:
+    """Weights of variance 2/(fan-in + fan-out), times what the activation that follows asks for.
+
+    For networks without rectifiers, for which there is `he`.
+
+    Source: Glorot and Bengio 2010.
+    """
+    if _kinds(facts) & _RECTIFIERS:
+        return None
+
+    def entry(slot: Slot) -> Entry:
+        std = target(slot.follower)[0] * math.sqrt(2 / (slot.fan_in + slot.fan_out))
+        return ("uniform", std * math.sqrt(3)) if uniform else ("normal", std)
+
+    name = f"Xavier initialization ({'uniform' if uniform else 'normal'})"
+    return _everywhere(facts, name, "Glorot and Bengio 2010", entry, only)
+
+
+def orthogonal(facts: Facts, only: Collection[str] | None = None) -> Remedy | None:
+    """Orthogonal weights of the gain at which the activation's slope at zero times the weights is an isometry.
+
+    Then all singular values of the whole network's Jacobian begin near one. Rectifiers cannot have that (Pennington et
+    al. 2017), so that networks with them are left to `critical`.
+
+    Source: Saxe et al. 2014.
+    """
+    if _kinds(facts) & _RECTIFIERS:
+        return None
+
+    def entry(slot: Slot) -> Entry:
+        rows, columns = slot.value.shape[0] // slot.stacked, slot.value[0].numel()
+        return drawn(slot, _inverse_slope(slot.follower) / math.sqrt(max(rows, columns)))
+
+    return _everywhere(facts, "orthogonal initialization", "Saxe et al. 2014", entry, only)
+
+
+def _inverse_slope(follower: str) -> float:
+    try:
+        slope = float(resolve(follower).slope(torch.zeros(1).double().numpy())[0])
+    except GraddoctorError:
+        return 1.0
+    return 1 / slope if slope > 0 else 1.0
+
+
+def delta_orthogonal(facts: Facts, only: Collection[str] | None = None) -> Remedy | None:
+    """Convolutions with odd kernels begin as one orthogonal matrix at the centre of the kernel, the rest critical.
+
+    The first convolution is left as `critical` has it: of one pixel with few channels a matrix makes copies. It is not
+    for networks with normalization, which do not need it.
+
+    Source: Xiao et al. 2018.
+    """
+    seen = survey_of(facts)
+    found = slots(facts.model, seen, only)
+    centred = [slot.name for slot in found if _has_centre(slot)]
+    if not centred or (seen is not None and seen.normalizations):
+        return None
+
+    def entry(slot: Slot) -> Entry:
+        if slot.name not in centred:
+            return critical_entry(slot, seen)
+        return "delta_orthogonal", target(slot.follower)[0] / math.sqrt(slot.value.shape[1])
+
+    return _everywhere(facts, "delta-orthogonal initialization", "Xiao et al. 2018", entry, only)
+
+
+def _has_centre(slot: Slot) -> bool:
+    module, shape = slot.module, slot.value.shape
+    kind = isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and module.groups == 1
+    kernel = shape[2:]
+    return kind and max(kernel) > 1 and all(k % 2 for k in kernel) and 4 * shape[1] >= shape[0]
+
+
+def symmetry_broken(facts: Facts, only: Collection[str] | None = None) -> Remedy | None:
+    """Draw anew the weights whose units all begin alike: they would get the same gradient and stay alike.
+
+    Zeros that end a residual branch, or make the output, are meant so where nothing else is alike.
+    """
+    seen = survey_of(facts)
+    found = slots(facts.model, seen)
+    weights = [slot for slot in found if slot.kind in {"weight", "embedding"}]
+    alike = [slot for slot in weights if identical(_units(slot)) >= _ALIKE]
+    stuck = [slot for slot in alike if not (slot.branch_end or slot is weights[-1])]
+    chosen = [slot for slot in alike if stuck and not (slot.branch_end and not slot.value.any())]
+    chosen = [slot for slot in chosen if only is None or any(within(slot.name, name) for name in only)]
+    plan = plan_of(chosen, seen, lambda slot: critical_entry(slot, seen))
+    return started("symmetry broken", grouped(plan), "Goodfellow et al. 2016, section 8.4", only)
+
+
+def _units(slot: Slot) -> torch.Tensor:
+    """A weight with what makes one unit in each row."""
+    transposed = slot.kind == "weight" and slot.value.ndim == 2 and slot.fan_in != slot.value.shape[1]  # noqa: PLR2004
+    return slot.value.t() if transposed else slot.value
+
+
+def _kinds(facts: Facts) -> set[str]:
+    """Nonlinearities that weights run into, without their settings."""
+    found = slots(facts.model, survey_of(facts))
+    return {slot.follower.partition("(")[0] for slot in found if slot.kind == "weight"}
+
+
+def _everywhere(
+    facts: Facts, name: str, source: str, entry: Callable[[Slot], Entry], only: Collection[str] | None
+) -> Remedy | None:
+    seen = survey_of(facts)
+    plan = plan_of(slots(facts.model, seen, only), seen, entry, noisy_biases=True)
+    return started(name, grouped(plan), source, only)
+
+
+INITIALIZATIONS = (
+    critical,
+    symmetry_broken,
+    small_output,
+    zero_branches,
+    lsuv,
+    delta_orthogonal,
+    orthogonal,
+    he,
+    xavier,
+)
+"""Every start, in the order in which they are tried: what fits most networks, what is right for some, the classics."""

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from graddoctor.recipe import Recipe
+from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.functions import ACTIVATIONS
 from graddoctor.remedies.survey import Survey, WeightRole, survey
 
@@ -77,10 +78,11 @@ def slots(model: nn.Module, seen: Survey | None, only: Collection[str] | None = 
     """
     found = _Finder(model, seen)
     every = chain.from_iterable(found.of(prefix, module) for prefix, module in model.named_modules())
-    return tuple(slot for slot in every if only is None or any(_within(slot.name, name) for name in only))
+    return tuple(slot for slot in every if only is None or any(within(slot.name, name) for name in only))
 
 
-def _within(name: str, part: str) -> bool:
+def within(name: str, part: str) -> bool:
+    """Whether a parameter is a part of a module, by their names."""
     return not part or name == part or name.startswith(part + ".")
 
 
@@ -124,7 +126,7 @@ class _Finder:
         elif value.ndim > 1 and (role is not None or ("weight" in short and not bias)):
             yield self._weight(name, short, module, value)
         elif value.ndim == 1 and bias:
-            weight = self.weights.get(_partner(name))
+            weight = self.weights.get(partner(name))
             yield Slot(name, "bias", value, module, follower=weight.activation if weight else "")
 
     def _weight(self, name: str, short: str, module: nn.Module, value: torch.Tensor) -> Slot:
@@ -149,7 +151,7 @@ class _Finder:
         return role.activation if role else self.nearby.get(name.rpartition(".")[0], self.usual)
 
 
-def _partner(bias: str) -> str:
+def partner(bias: str) -> str:
     """Name of the weight that goes with a bias."""
     return bias.replace("biases", "weights").replace("bias", "weight")
 
@@ -222,17 +224,27 @@ def _kind(module: nn.Module) -> str:
 def surveyed(recipe: Recipe, model: nn.Module, batch: Any) -> Survey | None:
     """Survey a network with its parametrised weights under the paths of what they compute; ``None`` where it fails."""
     try:
-        if any(parametrize.is_parametrized(module) for module in model.modules()):
-            model = _bare(model)
-        return survey(recipe, model, batch)
+        return survey(recipe, bare(model), batch)
     except Exception:  # noqa: BLE001 - what cannot be surveyed can still be started again by its modules
         return None
 
 
-def _bare(model: nn.Module) -> nn.Module:
-    """Make a copy whose parametrised tensors are parameters."""
+def survey_of(facts: Facts) -> Survey | None:
+    """Survey the network of given facts in the same way."""
+    if any(parametrize.is_parametrized(module) for module in facts.model.modules()):
+        return surveyed(facts.recipe, facts.model, facts.batch)
+    return facts.survey
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """Make a copy whose parametrised tensors are parameters; the model itself where it has none."""
+    if not any(parametrize.is_parametrized(module) for module in model.modules()):
+        return model
     twin = copy.deepcopy(model)
-    for module in twin.modules():
-        for short in list(getattr(module, "parametrizations", {})):
-            parametrize.remove_parametrizations(module, short)
+    for module in [m for m in twin.modules() if parametrize.is_parametrized(m)]:
+        values = {short: getattr(module, short).detach().clone() for short in module.parametrizations}  # type: ignore[union-attr]
+        module.__class__ = parametrize.type_before_parametrizations(module)  # its own is shared with the original
+        del module.parametrizations
+        for short, value in values.items():
+            module.register_parameter(short, nn.Parameter(value))
     return twin

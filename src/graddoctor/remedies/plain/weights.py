@@ -48,7 +48,9 @@ def draw_entries(weight: torch.Tensor, draw: str, number: float) -> None:
         nn.init.orthogonal_(weight, gain=number * math.sqrt(max(rows, columns)))
     elif draw == "delta_orthogonal":  # a matrix at the centre of a kernel (Xiao et al. 2018)
         nn.init.zeros_(weight)
-        centre = weight[(..., *(size // 2 for size in weight.shape[2:]))]
+        centre = weight
+        while centre.ndim > 2:
+            centre = centre.select(-1, centre.shape[-1] // 2)
         nn.init.orthogonal_(centre, gain=number * math.sqrt(max(centre.shape)))
     elif draw == "normal":
         nn.init.normal_(weight, std=number)

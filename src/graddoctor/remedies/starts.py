@@ -1,0 +1,109 @@
+"""Plans of a start: for each parameter what is drawn and at which scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from graddoctor.errors import GraddoctorError
+from graddoctor.remedies.edit import Edit
+from graddoctor.remedies.plain.weights import initialise
+from graddoctor.remedies.remedy import Remedy
+from graddoctor.remedies.slots import Slot
+from graddoctor.remedies.survey import Survey
+from graddoctor.terms import Cause
+from graddoctor.theory.criticality import gain
+
+Entry = tuple[str, float] | tuple[str, float, int]
+Plan = dict[str, Entry]
+"""What `graddoctor.remedies.plain.weights.initialise` takes, one name an entry."""
+
+_DIGITS = 5
+_LARGE = 1 << 20  # entries from which on orthogonal and Gaussian draws hardly differ, and only one is cheap
+_DEEP = 10  # weights in a row from which on the length of a signal must have a fixed point
+_NEUTRAL = {"bias": 0.0, "gain": 1.0, "running_mean": 0.0, "running_var": 1.0, "num_batches_tracked": 0.0}
+
+
+@lru_cache(maxsize=256)
+def target(follower: str) -> tuple[float, float]:
+    """Return the critical (σ_w, σ_b) for a nonlinearity; σ_w is the standard deviation times √fan_in.
+
+    What meets no nonlinearity, or a normalization, keeps its input's variance: (1, 0).
+    """
+    try:
+        critical = gain(follower)
+    except GraddoctorError:
+        return 1.0, 0.0
+    return critical.weight_std, critical.bias_std
+
+
+def branch_share(slot: Slot, seen: Survey | None) -> float:
+    """What a weight is scaled by so that all residual branches together add as much as the stream has."""
+    return 1 / math.sqrt(max(seen.branches, 1)) if seen and slot.branch_end else 1.0
+
+
+def drawn(slot: Slot, std: float, draw: str = "orthogonal") -> Entry:
+    """Return the entry that draws a weight; a large one is not made orthogonal."""
+    draw = "normal" if draw == "orthogonal" and slot.value.numel() > _LARGE else draw
+    return (draw, std, slot.stacked) if draw == "orthogonal" and slot.stacked > 1 else (draw, std)
+
+
+def times(entry: Entry, factor: float) -> Entry:
+    """Return the same draw at another scale."""
+    return (entry[0], entry[1] * factor, entry[2]) if len(entry) > 2 else (entry[0], entry[1] * factor)  # noqa: PLR2004
+
+
+def critical_entry(slot: Slot, seen: Survey | None) -> Entry:
+    """Return how a weight starts at criticality."""
+    return drawn(slot, target(slot.follower)[0] / math.sqrt(slot.fan_in) * branch_share(slot, seen))
+
+
+def plan_of(
+    found: Iterable[Slot], seen: Survey | None, weight: Callable[[Slot], Entry], *, noisy_biases: bool = False
+) -> Plan:
+    """Plan a start: weights as asked for, everything else at what is neutral. What is so already is left out.
+
+    Embeddings are drawn with a standard deviation of 1/√width.
+
+    Parameters
+    ----------
+    noisy_biases
+        Draw biases too where the activation has a critical point only with them, as GELU. A deep stack without skip
+        connections and normalization needs it.
+    """
+    plain = noisy_biases and seen is not None and not seen.branches and not seen.normalizations
+    plain = plain and seen is not None and len(seen.weights) >= _DEEP
+    plan: Plan = {}
+    for slot in found:
+        noise = target(slot.follower)[1] if plain and slot.kind == "bias" else 0.0
+        neutral = _NEUTRAL.get(slot.kind, _NEUTRAL.get(slot.name.rpartition(".")[2], 0.0))
+        if slot.kind == "weight":
+            plan[slot.name] = weight(slot)
+        elif slot.kind == "embedding":
+            plan[slot.name] = ("normal", 1 / math.sqrt(slot.value.shape[-1]))
+        elif noise:
+            plan[slot.name] = ("normal", noise)
+        elif bool((slot.value != neutral).any()):
+            plan[slot.name] = ("constant", neutral)
+    return plan
+
+
+def grouped(plan: Mapping[str, Entry]) -> dict[Any, Entry]:
+    """Put names with the same entry together, so that a plan reads well."""
+    groups: dict[Entry, list[str]] = {}
+    for name, (draw, number, *stacked) in plan.items():
+        entry: Any = (draw, float(f"{number:.{_DIGITS}g}"), *stacked)
+        groups.setdefault(entry, []).append(name)
+    return {names[0] if len(names) == 1 else tuple(names): entry for entry, names in groups.items()}
+
+
+def started(name: str, plan: Mapping[Any, Entry], source: str, only: Collection[str] | None = None) -> Remedy | None:
+    """Make a remedy of a plan; ``None`` of an empty one."""
+    if not plan:
+        return None
+    where = tuple(only or ())
+    edit = Edit("model", initialise, {"plan": dict(plan)})
+    name = name if only is None else f"{name}: {', '.join(where)}"
+    return Remedy.written(name, (Cause.INITIALIZATION,), (edit,), source=source, modules=where)
