@@ -9,11 +9,9 @@ import torch
 from torch import nn
 
 from graddoctor.nested import leaves
+from graddoctor.remedies.plain.activations import NONLINEARITIES
 
-ACTIVATIONS = frozenset(
-    "relu relu6 leaky_relu prelu rrelu elu celu selu gelu silu mish softplus softsign sigmoid logsigmoid tanh hardtanh "
-    "hardsigmoid hardswish exp expm1 square softmax log_softmax softmin sin cos erf threshold".split()
-)
+ACTIVATIONS = NONLINEARITIES
 """Functions that count as nonlinearities, without the underscore of their in-place form."""
 
 HARSH = frozenset("sigmoid hardsigmoid logsigmoid exp expm1 square softmax softmin".split())
