@@ -14,6 +14,7 @@ import struct
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterator
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def seed_everything(seed):
 
 def epochs_of(source, again, epochs):
     for epoch in range(epochs):
-        source = again() if epoch and iter(source) is source else source
+        source = again() if epoch and isinstance(source, Iterator) else source
         yield from source
 
 

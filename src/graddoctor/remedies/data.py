@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
 from graddoctor.nested import Path, leaves, mapped_with_path
-from graddoctor.randomness import seeded
+from graddoctor.randomness import kept_random_state, seeded
 from graddoctor.recipe import Recipe
 from graddoctor.remedies.edit import Edit, edited
 from graddoctor.remedies.facts import Facts
@@ -166,7 +166,9 @@ def shuffled(facts: Facts | None = None) -> Remedy | None:
         The batches hold something that cannot be dealt anew, such as one string each.
     """
     if facts is not None:
-        source = facts.recipe.batches() if callable(facts.recipe.batches) else facts.recipe.batches
+        batches = facts.recipe.batches
+        with kept_random_state():
+            source = batches() if callable(batches) else batches
         random = isinstance(source, DataLoader) and isinstance(source.sampler, RandomSampler)
         if random or not come_ordered(BatchSource(facts.recipe).first(_ORDER_BATCHES)):
             return None
