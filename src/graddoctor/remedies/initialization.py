@@ -27,6 +27,7 @@ from graddoctor.train import BatchSource, build_model, network_of
 
 _FARTHEST = 3.0
 _ALIKE = 0.9  # share of a layer's units that equal another one
+_COPIES = 4  # a matrix with more rows than so many times its columns makes copies rather than features
 _RECTIFIERS = frozenset(
     {"relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "celu", "selu", "gelu", "silu", "mish", "softplus"}
 )
@@ -178,8 +179,8 @@ def _inverse_slope(follower: str) -> float:
 def delta_orthogonal(facts: Facts, only: Collection[str] | None = None) -> Remedy | None:
     """Convolutions with odd kernels begin as one orthogonal matrix at the centre of the kernel, the rest critical.
 
-    The first convolution is left as `critical` has it: of one pixel with few channels a matrix makes copies. It is not
-    for networks with normalization, which do not need it.
+    A convolution of few channels into many, as the first often is, is left as `critical` has it: of one pixel a matrix
+    would make copies. It is not for networks with normalization, which do not need it.
 
     Source: Xiao et al. 2018.
     """
@@ -198,10 +199,11 @@ def delta_orthogonal(facts: Facts, only: Collection[str] | None = None) -> Remed
 
 
 def _has_centre(slot: Slot) -> bool:
-    module, shape = slot.module, slot.value.shape
-    kind = isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and module.groups == 1
-    kernel = shape[2:]
-    return kind and max(kernel) > 1 and all(k % 2 for k in kernel) and 4 * shape[1] >= shape[0]
+    module = slot.module
+    if not isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) or module.groups > 1 or slot.kind != "weight":
+        return False
+    rows, columns, *kernel = slot.value.shape
+    return max(kernel) > 1 and all(size % 2 for size in kernel) and _COPIES * columns >= rows
 
 
 def symmetry_broken(facts: Facts, only: Collection[str] | None = None) -> Remedy | None:

@@ -49,8 +49,8 @@ def draw_entries(weight: torch.Tensor, draw: str, number: float) -> None:
     elif draw == "delta_orthogonal":  # a matrix at the centre of a kernel (Xiao et al. 2018)
         nn.init.zeros_(weight)
         centre = weight
-        while centre.ndim > 2:
-            centre = centre.select(-1, centre.shape[-1] // 2)
+        for size in reversed(weight.shape[2:]):
+            centre = centre[..., size // 2]
         nn.init.orthogonal_(centre, gain=number * math.sqrt(max(centre.shape)))
     elif draw == "normal":
         nn.init.normal_(weight, std=number)
