@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
+import gc
 import random
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,7 +36,7 @@ def shifted_seeds(by: int, code: Callable[..., Any] | None = None) -> Iterator[N
     """
     moved = _stand_ins(by)
     replaced = []
-    for names in _namespaces(code):
+    for names in _namespaces((original for original, _ in moved.values()), code):
         for name, value in list(names.items()):
             original, new = moved.get(id(value), (None, None))
             if original is not None and value is original:
@@ -49,24 +49,26 @@ def shifted_seeds(by: int, code: Callable[..., Any] | None = None) -> Iterator[N
             names[name] = original
 
 
-def _namespaces(code: Callable[..., Any] | None) -> list[dict[str, Any]]:
-    """Names of the libraries that hold generators, and of the modules that are the user's."""
+def _namespaces(originals: Iterable[Any], code: Callable[..., Any] | None) -> list[dict[str, Any]]:
+    """Names of the libraries that hold generators, and of the user's modules that have imported one of them.
+
+    Functions that have travelled to another process have globals that no module holds: the collector knows them.
+    """
     spaces = [vars(module) for module in (torch, torch.random, torch.cuda, np.random, random)]
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None)
-        if isinstance(file, str) and _is_users(file):
-            spaces.append(vars(module))
     here = getattr(code, "__globals__", None)
-    main = vars(sys.modules["__main__"])  # a notebook has no file
-    spaces += [space for space in (here, main) if space is not None]
+    for space in gc.get_referrers(*originals):
+        if isinstance(space, dict) and "__builtins__" in space:
+            file = space.get("__file__")
+            if space is here or not isinstance(file, str) or _is_users(file):  # a notebook has no file
+                spaces.append(space)
     return list({id(space): space for space in spaces}.values())
 
 
 def _stand_ins(by: int) -> dict[int, tuple[Any, Any]]:
     """What replaces each original, by its identity."""
-    functions = (torch.manual_seed, torch.cuda.manual_seed, torch.cuda.manual_seed_all)
-    functions = (*functions, np.random.seed, np.random.default_rng, random.seed)  # type: ignore[assignment]
-    pairs: list[tuple[Any, Any]] = [(function, _moved_call(function, by)) for function in functions]
+    seeding = (torch.manual_seed, torch.random.manual_seed)  # two, once torch._dynamo has wrapped the first
+    functions = (*seeding, torch.cuda.manual_seed, torch.cuda.manual_seed_all, np.random.seed, np.random.default_rng)
+    pairs: list[tuple[Any, Any]] = [(function, _moved_call(function, by)) for function in (*functions, random.seed)]
     pairs += [(kind, _moved_class(kind, by)) for kind in (np.random.RandomState, random.Random)]
     pairs.append((torch.Generator, _moved_generator(by)))
     return {id(original): (original, new) for original, new in pairs}
@@ -96,7 +98,7 @@ def _moved_generator(by: int) -> type:
     """A `torch.Generator` whose ``manual_seed`` is moved."""
     kind = torch.Generator
 
-    class Meta(type):
+    class Meta(type(kind)):  # type: ignore[misc]
         def __instancecheck__(cls, thing: Any) -> bool:
             return isinstance(thing, kind)
 
