@@ -111,8 +111,8 @@ def told(cure: Cure) -> dict[str, Any]:
         "verdict": cure.verdict,
         "remedies": [remedy.name for remedy in cure.remedies],
         "trials": len(cure.trials),
-        "failed": [list(one) for one in cure.found.failed] if cure.found else [],
-        "aborted": cure.aborted,
+        "failed": [list(one) for one in cure.treatment.found.failed] if cure.treatment.found else [],
+        "aborted": cure.treatment.aborted,
     }
 
 

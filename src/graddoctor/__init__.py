@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from graddoctor import testing
     from graddoctor.check import Checkup, check
     from graddoctor.errors import GraddoctorError
+    from graddoctor.fix import Cure, fix
     from graddoctor.observe.budget import Budget
     from graddoctor.observe.probe import Probe, probe
     from graddoctor.recipe import Recipe, load_recipe
@@ -27,6 +28,7 @@ _HOMES = {
     for home, names in {
         "graddoctor.check": ("Checkup", "check"),
         "graddoctor.errors": ("GraddoctorError",),
+        "graddoctor.fix": ("Cure", "fix"),
         "graddoctor.observe.budget": ("Budget",),
         "graddoctor.observe.probe": ("Probe", "probe"),
         "graddoctor.recipe": ("Recipe", "load_recipe"),
@@ -44,6 +46,7 @@ __all__ = [
     "Cause",
     "Checkup",
     "Condition",
+    "Cure",
     "Finding",
     "GraddoctorError",
     "Outcome",
@@ -56,6 +59,7 @@ __all__ = [
     "Watch",
     "__version__",
     "check",
+    "fix",
     "load_recipe",
     "probe",
     "testing",

@@ -84,10 +84,11 @@ class Candidates:
         return found
 
     def at(self, remedy: Remedy, factor: float) -> Remedy:
-        """Combine a remedy with a factor of its rate; one that it has already is replaced."""
-        parts = [p for p in remedy.each if p.rate == 1.0]
+        """Combine a remedy with a factor of its rate; a factor that it has already is changed where it stands."""
         factor = float(f"{factor * remedy.rate:.2g}")
-        return combined([*parts, rate(self.facts, factor)] if factor != 1 else parts) or remedy
+        changed = rate(self.facts, factor)
+        parts = [changed if part.rate != 1.0 else part for part in remedy.each]
+        return combined(parts if changed in parts else [*parts, changed]) or remedy
 
 
 def combined(parts: Iterable[Remedy]) -> Remedy | None:

@@ -80,8 +80,7 @@ class Search:
 
     def run(self) -> Found:
         """Run all stages; what the deadline leaves out is not looked at."""
-        plain = self._remember(self.race.rung([None], 1.0, 1, "as given"))
-        base = plain[0] if plain else None
+        base = self._base()
         first = self._first()
         self._remember(self.race.halve(first, _SHARES, "first choice"))
         self._refine()
@@ -91,6 +90,12 @@ class Search:
                 self._remember(self.race.halve(more, _SHARES[1:], "in combination"))
                 self._refine()
         return self.found(self._choose(base), base)
+
+    def _base(self) -> Entry | None:
+        """Train the recipe as given, which all is compared with."""
+        self._remember(self.race.rung([None], 1.0, 1, "as given"))
+        entries = self.race.rungs[-1].entries
+        return entries[0] if entries else None
 
     def found(self, remedy: Remedy | None = None, base: Entry | None = None) -> Found:
         """Put together what is known so far."""
@@ -137,7 +142,7 @@ class Search:
         if not better:
             return None
         finalists = self._finalists(better, floor)
-        means = self._on_more_seeds(finalists)
+        means = self._on_more_seeds(finalists, floor)
         best = max(means.values())
         near = best - MARGIN * (best - floor) if best > floor else best
         close = [e for e in finalists if means[e.name] >= near]
@@ -149,15 +154,15 @@ class Search:
         close = sorted((e for e in better[1:] if e.score >= near), key=lambda e: (self._size(e), -e.score))
         return [better[0], *close[: _FINALISTS - 1]]
 
-    def _on_more_seeds(self, finalists: list[Entry]) -> dict[str, float]:
-        """Mean score of each finalist over the seeds of the search."""
+    def _on_more_seeds(self, finalists: list[Entry], floor: float) -> dict[str, float]:
+        """Mean score of each finalist over the seeds of the search; a lost run is worth what is to be beaten."""
         scores = {e.name: [e.score] for e in finalists}
         if len(finalists) > 1:
             for seed in range(1, 1 + _CHECKED_ON):
                 results = self.laboratory.run(self.race.tasks([e.remedy for e in finalists], 1.0, seed))
                 for entry, result in zip(finalists, results, strict=True):
                     if result is not None:
-                        scores[entry.name].append(score_of(result, by_metric=self.race.by_metric))
+                        scores[entry.name].append(max(floor, score_of(result, by_metric=self.race.by_metric)))
         return {name: sum(values) / len(values) for name, values in scores.items()}
 
     def _size(self, entry: Entry) -> tuple[int, int]:
