@@ -13,13 +13,23 @@ from graddoctor.errors import GraddoctorError
 from graddoctor.observe._parameters import identical
 from graddoctor.randomness import seeded
 from graddoctor.recipe import Recipe
-from graddoctor.remedies.branches import zero_branches
 from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.measured_start import SEED_SHIFT, critical_plan, lsuv, small_output
 from graddoctor.remedies.plain.weights import initialise
+from graddoctor.remedies.reading import Reading, read
 from graddoctor.remedies.remedy import Remedy
-from graddoctor.remedies.slots import Slot, slots, survey_of, within
-from graddoctor.remedies.starts import Entry, critical_entry, drawn, grouped, plan_of, started, target
+from graddoctor.remedies.residual_start import zero_branches
+from graddoctor.remedies.slots import Slot, slots, within
+from graddoctor.remedies.starts import (
+    Entry,
+    critical_entry,
+    deep_and_plain,
+    drawn,
+    grouped,
+    plan_of,
+    started,
+    target,
+)
 from graddoctor.remedies.survey import Survey, WeightRole
 from graddoctor.terms import Cause
 from graddoctor.theory.activations import resolve
@@ -139,7 +149,8 @@ def xavier(facts: Facts, only: Collection[str] | None = None, *, uniform: bool =
 
     Source: Glorot and Bengio 2010.
     """
-    if _kinds(facts) & _RECTIFIERS:
+    kinds = _kinds(facts)
+    if not kinds or kinds & _RECTIFIERS:
         return None
 
     def entry(slot: Slot) -> Entry:
@@ -158,7 +169,8 @@ def orthogonal(facts: Facts, only: Collection[str] | None = None) -> Remedy | No
 
     Source: Saxe et al. 2014.
     """
-    if _kinds(facts) & _RECTIFIERS:
+    kinds = _kinds(facts)
+    if not kinds or kinds & _RECTIFIERS:
         return None
 
     def entry(slot: Slot) -> Entry:
@@ -184,15 +196,13 @@ def delta_orthogonal(facts: Facts, only: Collection[str] | None = None) -> Remed
 
     Source: Xiao et al. 2018.
     """
-    seen = survey_of(facts)
-    found = slots(facts.model, seen, only)
-    centred = [slot.name for slot in found if _has_centre(slot)]
-    if not centred or (seen is not None and seen.normalizations):
+    reading = _read(facts)
+    if reading.normalized or not any(_has_centre(slot) for slot in slots(facts.model, reading, only)):
         return None
 
     def entry(slot: Slot) -> Entry:
-        if slot.name not in centred:
-            return critical_entry(slot, seen)
+        if not _has_centre(slot):
+            return critical_entry(slot)
         return "delta_orthogonal", target(slot.follower)[0] / math.sqrt(slot.value.shape[1])
 
     return _everywhere(facts, "delta-orthogonal initialization", "Xiao et al. 2018", entry, only)
@@ -211,15 +221,13 @@ def symmetry_broken(facts: Facts, only: Collection[str] | None = None) -> Remedy
 
     Zeros that end a residual branch, or make the output, are meant so where nothing else is alike.
     """
-    seen = survey_of(facts)
-    found = slots(facts.model, seen)
+    found = slots(facts.model, _read(facts))
     weights = [slot for slot in found if slot.kind in {"weight", "embedding"}]
     alike = [slot for slot in weights if identical(_units(slot)) >= _ALIKE]
     stuck = [slot for slot in alike if not (slot.branch_end or slot is weights[-1])]
     chosen = [slot for slot in alike if stuck and not (slot.branch_end and not slot.value.any())]
     chosen = [slot for slot in chosen if only is None or any(within(slot.name, name) for name in only)]
-    plan = plan_of(chosen, seen, lambda slot: critical_entry(slot, seen))
-    return started("symmetry broken", grouped(plan), "Goodfellow et al. 2016, section 8.4", only)
+    return started("symmetry broken", grouped(plan_of(chosen)), "Goodfellow et al. 2016, section 8.4", only)
 
 
 def _units(slot: Slot) -> torch.Tensor:
@@ -228,17 +236,21 @@ def _units(slot: Slot) -> torch.Tensor:
     return slot.value.t() if transposed else slot.value
 
 
+def _read(facts: Facts) -> Reading:
+    return read(facts.recipe, facts.model, facts.batch)
+
+
 def _kinds(facts: Facts) -> set[str]:
-    """Nonlinearities that weights run into, without their settings."""
-    found = slots(facts.model, survey_of(facts))
+    """Nonlinearities that weights run into, without their settings; empty where there are no weights."""
+    found = slots(facts.model, _read(facts))
     return {slot.follower.partition("(")[0] for slot in found if slot.kind == "weight"}
 
 
 def _everywhere(
     facts: Facts, name: str, source: str, entry: Callable[[Slot], Entry], only: Collection[str] | None
 ) -> Remedy | None:
-    seen = survey_of(facts)
-    plan = plan_of(slots(facts.model, seen, only), seen, entry, noisy_biases=True)
+    reading = _read(facts)
+    plan = plan_of(slots(facts.model, reading, only), entry, noisy_biases=deep_and_plain(reading))
     return started(name, grouped(plan), source, only)
 
 

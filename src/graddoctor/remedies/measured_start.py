@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -16,21 +16,11 @@ from graddoctor.recipe import Recipe
 from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.functions import LINEAR, name_of, tensors_in
 from graddoctor.remedies.plain.weights import initialise
+from graddoctor.remedies.reading import Reading, bare, read
 from graddoctor.remedies.remedy import Remedy
-from graddoctor.remedies.slots import bare, partner, slots, survey_of, surveyed
-from graddoctor.remedies.starts import (
-    Entry,
-    Plan,
-    branch_share,
-    critical_entry,
-    drawn,
-    grouped,
-    plan_of,
-    started,
-    target,
-    times,
-)
-from graddoctor.remedies.survey import Reader, Survey, read_forward
+from graddoctor.remedies.slots import partner, slots
+from graddoctor.remedies.starts import Entry, Plan, deep_and_plain, drawn, grouped, plan_of, started, target, times
+from graddoctor.remedies.survey import Reader, WeightRole, read_forward
 from graddoctor.train import build_model, loss_of
 
 SEED_SHIFT = 7919
@@ -53,13 +43,12 @@ def critical_plan(
     net
         The network as built. It is started by the plan, drawn from `seed`, and left so.
     """
-    seen = surveyed(recipe, net, batch)
-    found = slots(net, seen, only)
-    plan = plan_of(found, seen, lambda slot: critical_entry(slot, seen), noisy_biases=True)
+    reading = read(recipe, net, batch)
+    plan = plan_of(slots(net, reading, only), noisy_biases=deep_and_plain(reading))
     with seeded(seed):
         initialise(net, plan)
-    if seen and not seen.normalizations:
-        wanted = {s.name: target(s.follower)[0] * branch_share(s, seen) for s in slots(net, seen)}
+    if not reading.normalized:
+        wanted = {s.name: target(s.follower)[0] * s.share for s in slots(net, reading) if s.seen}
         plan = _pulled_to_scale(recipe, net, batch, plan, wanted)
     return grouped(plan)
 
@@ -68,7 +57,7 @@ def _pulled_to_scale(recipe: Recipe, net: nn.Module, batch: Any, plan: Plan, wan
     """Divide a weight by its measured gain where that is far from the one asked for (Mishkin and Matas 2016)."""
     low, high = _SOUND_SCALE
     for _ in wanted:
-        gains = _gains(surveyed(recipe, net, batch), wanted)
+        gains = _gains(list(read(recipe, net, batch).weights.values()), wanted)
         off = next((name for name, value in gains.items() if not low < value < high and 0 < value < math.inf), None)
         if off is None or off not in plan:
             return plan
@@ -77,14 +66,13 @@ def _pulled_to_scale(recipe: Recipe, net: nn.Module, batch: Any, plan: Plan, wan
     return plan
 
 
-def _gains(seen: Survey | None, wanted: Mapping[str, float]) -> dict[str, float]:
+def _gains(roles: Sequence[WeightRole], wanted: Mapping[str, float]) -> dict[str, float]:
     """Measured gain of each weight as a share of the one asked for.
 
     The first weight is judged by the size of its product, as if it were given values of unit size: whatever scales the
     input is in its hands. So are all where the size drifts tenfold from most layers to the next, since a factor then
     stands where no weight's own gain shows it, behind an activation. A single layer that loses much does so by chance.
     """
-    roles = list(seen.weights.values()) if seen else []
     drifts = [abs(math.log10(b.size / a.size)) for a, b in itertools.pairwise(roles) if a.size > 0 and b.size > 0]
     drifting = len(drifts) > 1 and median(drifts) > 1
     return {
@@ -101,17 +89,15 @@ def lsuv(facts: Facts, only: Collection[str] | None = None) -> Remedy | None:
 
     Source: Mishkin and Matas 2016.
     """
-    seen = survey_of(facts)
-    if seen is None or not seen.weights or seen.normalizations:
-        return None
     net = build_model(facts.recipe)
-    found = slots(net, seen, only)
-    plan = plan_of(found, seen, lambda slot: drawn(slot, 1 / math.sqrt(slot.fan_in) * branch_share(slot, seen)))
+    reading = read(facts.recipe, net, facts.batch)
+    found = slots(net, reading, only)
+    wanted = {slot.name: slot.share for slot in found if slot.seen}
+    if not wanted or reading.normalized:
+        return None
+    plan = plan_of(found, lambda slot: drawn(slot, slot.share / math.sqrt(slot.fan_in)))
     with seeded(facts.recipe.seed + SEED_SHIFT):
         initialise(net, plan)
-    wanted = {slot.name: branch_share(slot, seen) for slot in found if slot.kind == "weight" and slot.seen}
-    if not wanted:
-        return None
     scaler = _Scaler(bare(net), wanted)
     read_forward(facts.recipe, scaler.model, scaler, facts.batch)
     for name, factor in scaler.factors.items():
@@ -191,7 +177,7 @@ def _output_names(facts: Facts, only: Collection[str] | None) -> tuple[str, str]
         output = read_forward(facts.recipe, net, reader, facts.batch)
     except Exception:  # noqa: BLE001 - what cannot be read has no last weight that could be named
         return "", ""
-    found = {slot.name: slot for slot in slots(build_model(facts.recipe), reader.survey(output), only)}
+    found = {slot.name: slot for slot in slots(build_model(facts.recipe), Reading(reader.survey(output)), only)}
     ends = [name for name in (*reader.weights, *reader.open.get(id(output), ())) if name in found]
     if not ends or ends[-1] != [*reader.weights, *reader.open.get(id(output), ())][-1]:
         return "", ""

@@ -8,16 +8,15 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from graddoctor.recipe import Recipe
-from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.functions import ACTIVATIONS
-from graddoctor.remedies.survey import Survey, WeightRole, survey
+from graddoctor.remedies.reading import Reading
+from graddoctor.remedies.survey import WeightRole
 
 _GATES = {nn.LSTM: 4, nn.LSTMCell: 4, nn.GRU: 3, nn.GRUCell: 3, nn.RNN: 1, nn.RNNCell: 1}
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)  # noqa: SLF001 - of all BatchNorms
@@ -44,6 +43,8 @@ class Slot:
         Matrices that are stacked in a weight's rows: the gates of a recurrent layer, the projections of attention.
     branch_end
         Whether a weight's product is added to a residual stream.
+    share
+        What such a weight is scaled by, so that all branches together add as much as the stream has.
     seen
         Whether the forward pass was seen to multiply with it.
     module
@@ -59,10 +60,11 @@ class Slot:
     follower: str = ""
     stacked: int = 1
     branch_end: bool = False
+    share: float = 1.0
     seen: bool = False
 
 
-def slots(model: nn.Module, seen: Survey | None, only: Collection[str] | None = None) -> tuple[Slot, ...]:
+def slots(model: nn.Module, reading: Reading, only: Collection[str] | None = None) -> tuple[Slot, ...]:
     """Collect what can be started again, in the order of registration; what is tied appears once.
 
     Left out is what is frozen, since it may be pretrained, and what is not understood: parameters of a user's own that
@@ -70,13 +72,13 @@ def slots(model: nn.Module, seen: Survey | None, only: Collection[str] | None = 
 
     Parameters
     ----------
-    seen
-        Names the nonlinearity behind each weight. What it does not know, or all where it is ``None``, is told from the
-        modules that follow each other in the order of registration.
+    reading
+        Names the nonlinearity behind each weight. What it does not know is told from the modules that follow each
+        other in the order of registration.
     only
         Modules, or parameters, by name; all of them if not given.
     """
-    found = _Finder(model, seen)
+    found = _Finder(model, reading)
     every = chain.from_iterable(found.of(prefix, module) for prefix, module in model.named_modules())
     return tuple(slot for slot in every if only is None or any(within(slot.name, name) for name in only))
 
@@ -87,11 +89,11 @@ def within(name: str, part: str) -> bool:
 
 
 class _Finder:
-    def __init__(self, model: nn.Module, seen: Survey | None) -> None:
+    def __init__(self, model: nn.Module, reading: Reading) -> None:
         self.names = {id(p): name for name, p in model.named_parameters()}  # a tied one has its first name
-        self.weights = seen.weights if seen else {}
+        self.weights, self.shares = reading.weights, reading.shares
         self.nearby = _followers(model)
-        hidden = seen.hidden if seen else ()
+        hidden = reading.survey.hidden if reading.survey else ()
         hidden = hidden or tuple(kind for kind in self.nearby.values() if kind)
         self.usual = max(hidden, key=hidden.count) if hidden else ""
 
@@ -141,7 +143,8 @@ class _Finder:
             fan_out=_fan_out(value.shape, fan_in, stacked),
             follower=self._follower(role, name, short, module),
             stacked=stacked,
-            branch_end=role is not None and role.branch_end,
+            branch_end=name in self.shares,
+            share=self.shares.get(name, 1.0),
             seen=role is not None,
         )
 
@@ -219,32 +222,3 @@ def _kind(module: nn.Module) -> str:
         return "normalization"
     name = type(module).__name__.lower()
     return next((kind for kind in ACTIVATIONS if kind.replace("_", "") == name), "")
-
-
-def surveyed(recipe: Recipe, model: nn.Module, batch: Any) -> Survey | None:
-    """Survey a network with its parametrised weights under the paths of what they compute; ``None`` where it fails."""
-    try:
-        return survey(recipe, bare(model), batch)
-    except Exception:  # noqa: BLE001 - what cannot be surveyed can still be started again by its modules
-        return None
-
-
-def survey_of(facts: Facts) -> Survey | None:
-    """Survey the network of given facts in the same way."""
-    if any(parametrize.is_parametrized(module) for module in facts.model.modules()):
-        return surveyed(facts.recipe, facts.model, facts.batch)
-    return facts.survey
-
-
-def bare(model: nn.Module) -> nn.Module:
-    """Make a copy whose parametrised tensors are parameters; the model itself where it has none."""
-    if not any(parametrize.is_parametrized(module) for module in model.modules()):
-        return model
-    twin = copy.deepcopy(model)
-    for module in [m for m in twin.modules() if parametrize.is_parametrized(m)]:
-        values = {short: getattr(module, short).detach().clone() for short in module.parametrizations}  # type: ignore[union-attr]
-        module.__class__ = parametrize.type_before_parametrizations(module)  # its own is shared with the original
-        del module.parametrizations
-        for short, value in values.items():
-            module.register_parameter(short, nn.Parameter(value))
-    return twin

@@ -10,9 +10,9 @@ from typing import Any
 from graddoctor.errors import GraddoctorError
 from graddoctor.remedies.edit import Edit
 from graddoctor.remedies.plain.weights import initialise
+from graddoctor.remedies.reading import Reading
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.remedies.slots import Slot
-from graddoctor.remedies.survey import Survey
 from graddoctor.terms import Cause
 from graddoctor.theory.criticality import gain
 
@@ -22,7 +22,7 @@ Plan = dict[str, Entry]
 
 _DIGITS = 5
 _LARGE = 1 << 20  # entries from which on orthogonal and Gaussian draws hardly differ, and only one is cheap
-_DEEP = 10  # weights in a row from which on the length of a signal must have a fixed point
+_DEEP = 10
 _NEUTRAL = {"bias": 0.0, "gain": 1.0, "running_mean": 0.0, "running_var": 1.0, "num_batches_tracked": 0.0}
 
 
@@ -39,11 +39,6 @@ def target(follower: str) -> tuple[float, float]:
     return critical.weight_std, critical.bias_std
 
 
-def branch_share(slot: Slot, seen: Survey | None) -> float:
-    """What a weight is scaled by so that all residual branches together add as much as the stream has."""
-    return 1 / math.sqrt(max(seen.branches, 1)) if seen and slot.branch_end else 1.0
-
-
 def drawn(slot: Slot, std: float, draw: str = "orthogonal") -> Entry:
     """Return the entry that draws a weight; a large one is not made orthogonal."""
     draw = "normal" if draw == "orthogonal" and slot.value.numel() > _LARGE else draw
@@ -55,13 +50,18 @@ def times(entry: Entry, factor: float) -> Entry:
     return (entry[0], entry[1] * factor, entry[2]) if len(entry) > 2 else (entry[0], entry[1] * factor)  # noqa: PLR2004
 
 
-def critical_entry(slot: Slot, seen: Survey | None) -> Entry:
+def critical_entry(slot: Slot) -> Entry:
     """Return how a weight starts at criticality."""
-    return drawn(slot, target(slot.follower)[0] / math.sqrt(slot.fan_in) * branch_share(slot, seen))
+    return drawn(slot, target(slot.follower)[0] / math.sqrt(slot.fan_in) * slot.share)
+
+
+def deep_and_plain(reading: Reading) -> bool:
+    """Whether a stack has so many layers, and neither skips nor norms, that a signal's length needs a fixed point."""
+    return len(reading.weights) >= _DEEP and not reading.branches and not reading.normalized
 
 
 def plan_of(
-    found: Iterable[Slot], seen: Survey | None, weight: Callable[[Slot], Entry], *, noisy_biases: bool = False
+    found: Iterable[Slot], weight: Callable[[Slot], Entry] = critical_entry, *, noisy_biases: bool = False
 ) -> Plan:
     """Plan a start: weights as asked for, everything else at what is neutral. What is so already is left out.
 
@@ -70,14 +70,11 @@ def plan_of(
     Parameters
     ----------
     noisy_biases
-        Draw biases too where the activation has a critical point only with them, as GELU. A deep stack without skip
-        connections and normalization needs it.
+        Draw biases too where the activation has a critical point only with them, as GELU.
     """
-    plain = noisy_biases and seen is not None and not seen.branches and not seen.normalizations
-    plain = plain and seen is not None and len(seen.weights) >= _DEEP
     plan: Plan = {}
     for slot in found:
-        noise = target(slot.follower)[1] if plain and slot.kind == "bias" else 0.0
+        noise = target(slot.follower)[1] if noisy_biases and slot.kind == "bias" else 0.0
         neutral = _NEUTRAL.get(slot.kind, _NEUTRAL.get(slot.name.rpartition(".")[2], 0.0))
         if slot.kind == "weight":
             plan[slot.name] = weight(slot)

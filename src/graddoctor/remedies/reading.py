@@ -1,24 +1,25 @@
-"""Residual branches: where each ends, what lies within it, and a start at which all of them add nothing."""
+"""One reading of a network before it is started again: its survey, and its residual branches."""
 
 from __future__ import annotations
 
+import copy
 import heapq
 import itertools
+import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import torch
 from torch import nn
 from torch.autograd.graph import Node
+from torch.nn.utils import parametrize
 
 from graddoctor.recipe import Recipe
-from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.functions import ADDITIONS, name_of, tensors_in
-from graddoctor.remedies.remedy import Remedy
-from graddoctor.remedies.starts import Plan, grouped, started
-from graddoctor.remedies.survey import Reader, read_forward
-from graddoctor.train import build_model
+from graddoctor.remedies.survey import Reader, Survey, WeightRole, read_forward
 
 _THROUGH = ("View", "UnsafeView", "Reshape", "Transpose", "Permute", "Squeeze", "Unsqueeze", "Clone", "Mul", "Div")
 _ENDS = ("Addmm", "Mm", "Bmm", "Convolution", "NativeBatchNorm", "NativeLayerNorm", "NativeGroupNorm", "Cudnn", "Mul")
@@ -41,25 +42,78 @@ class Branch:
     inner: tuple[str, ...]
 
 
-def branches(recipe: Recipe, model: nn.Module, batch: Any) -> list[Branch]:
-    """Find the residual branches of a network by its autograd graph.
+@dataclass(frozen=True)
+class Reading:
+    """What a forward pass does with each weight; empty where it cannot be read call by call.
+
+    Attributes
+    ----------
+    survey
+        With parametrised weights under the paths of what they compute.
+    branches
+        One for each residual addition, in the order of the additions.
+    """
+
+    survey: Survey | None = None
+    branches: tuple[Branch, ...] = ()
+
+    @property
+    def weights(self) -> dict[str, WeightRole]:
+        """The part that each weight plays."""
+        return self.survey.weights if self.survey else {}
+
+    @property
+    def normalized(self) -> bool:
+        """Whether anything is normalized."""
+        return self.survey is not None and self.survey.normalizations > 0
+
+    @cached_property
+    def shares(self) -> dict[str, float]:
+        """What the last weight of each branch is scaled by so that all branches add as much as the stream has."""
+        ends = Counter(branch.end for branch in self.branches if branch.end in self.weights)
+        return dict.fromkeys(ends, 1 / math.sqrt(max(ends.total(), 1)))
+
+
+def read(recipe: Recipe, model: nn.Module, batch: Any) -> Reading:
+    """Read one forward pass of a model, leaving model and random state as they were."""
+    try:
+        model = bare(model)
+        reader = _Additions(model)
+        with torch.enable_grad():
+            output = read_forward(recipe, model, reader, batch)
+        return Reading(reader.survey(output), tuple(_branches(model, reader)))
+    except Exception:  # noqa: BLE001 - what cannot be read can still be started again by its modules
+        return Reading()
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """Make a copy whose parametrised tensors are parameters; the model itself where it has none."""
+    if not any(parametrize.is_parametrized(module) for module in model.modules()):
+        return model
+    twin = copy.deepcopy(model)
+    for module in [m for m in twin.modules() if parametrize.is_parametrized(m)]:
+        values = {short: getattr(module, short).detach().clone() for short in module.parametrizations}  # type: ignore[union-attr]
+        module.__class__ = parametrize.type_before_parametrizations(module)  # its own is shared with the original
+        del module.parametrizations
+        for short, value in values.items():
+            module.register_parameter(short, nn.Parameter(value))
+    return twin
+
+
+def _branches(model: nn.Module, reader: _Additions) -> Iterator[Branch]:
+    """Find the residual branches by the autograd graph.
 
     Where two tensors of one shape are added, their ways back are followed until they join. The one that passes by more
-    weights is the branch, if the other passes by none (an identity) or one (a projection), and they share none. What
-    ends in a nonlinearity, or in something frozen, is left out.
+    weights is the branch, if the other passes by none (an identity) or one (a projection), and they share none, as the
+    steps of a recurrence do. What ends in a nonlinearity, or in something frozen, is left out.
     """
-    reader = _Additions(model)
-    read_forward(recipe, model, reader, batch)
     sizes = {name: parameter.ndim for name, parameter in model.named_parameters()}
-    found = {}
     for one, other in reader.pairs:
         ways = [[name for name in way if sizes[name] > 1] for way in reader.ways(one, other)]
         (short, _), (long, node) = sorted(zip(ways, (one, other), strict=True), key=lambda pair: len(pair[0]))
-        if len(short) < min(len(long), 2) and not set(short) & set(long):
-            end = reader.end(node)
-            if end:
-                found[end] = Branch(end, tuple(name for name in long if name != end))
-    return list(found.values())
+        end = reader.end(node) if len(short) < min(len(long), 2) and not set(short) & set(long) else ""
+        if end:
+            yield Branch(end, tuple(name for name in long if name != end))
 
 
 class _Additions(Reader):
@@ -126,37 +180,3 @@ class _Additions(Reader):
 
 def _children(node: Node) -> list[Node]:
     return [child for child, _ in node.next_functions if child is not None]
-
-
-def zero_branches(facts: Facts, only: Collection[str] | None = None) -> Remedy | None:
-    """Let every residual branch begin at zero: its last weight, or the gain of the normalization that ends it.
-
-    Without normalizations the other weights of a branch are scaled by L^(-1/(2m-2)), for L branches of m weights, so
-    that a step changes the output as much as it would in a single branch (Fixup).
-
-    Source: Zhang et al. 2019; De and Smith 2020; for gains of normalizations Goyal et al. 2017.
-    """
-    net = build_model(facts.recipe)
-    found = branches(facts.recipe, net, facts.batch)
-    parameters = dict(net.named_parameters())
-    plan: Plan = {}
-    for branch in found:
-        path, _, _ = branch.end.rpartition(".")
-        for name in (branch.end, f"{path}.bias"):
-            if name in parameters and bool(parameters[name].any()):
-                plan[name] = ("constant", 0.0)
-    if plan and facts.survey is not None and not facts.survey.normalizations:
-        plan |= _scaled(found)
-    if only is not None:
-        plan = {name: entry for name, entry in plan.items() if any(f"{name}.".startswith(f"{m}.") for m in only)}
-    return started("zero-initialised branches", grouped(plan), "Zhang et al. 2019; De and Smith 2020", only)
-
-
-def _scaled(found: list[Branch]) -> Plan:
-    shared = Counter(name for branch in found for name in branch.inner)
-    return {
-        name: ("scaled", len(found) ** (-1 / (2 * len(branch.inner))))
-        for branch in found
-        for name in branch.inner
-        if shared[name] == 1
-    }
