@@ -143,7 +143,7 @@ def test_a_report_of_nothing_is_still_a_page():
 
 def test_tables_come_packed_and_mean_the_same(sick):
     from graddoctor.show import charts  # noqa: PLC0415 - of this test alone
-    from graddoctor.show.html import _packed  # noqa: PLC0415 - as above
+    from graddoctor.show._page import packed  # noqa: PLC0415 - as above
 
     def unpacked(value):
         if isinstance(value, list):
@@ -157,5 +157,5 @@ def test_tables_come_packed_and_mean_the_same(sick):
 
     for chart in (charts.heat_chart(sick.heat), charts.loss_chart(sick.losses, sick.events)):
         spec = chart.to_dict()
-        assert unpacked(_packed(spec)) == spec
-        assert len(json.dumps(_packed(spec))) < len(json.dumps(spec))
+        assert unpacked(packed(spec)) == spec
+        assert len(json.dumps(packed(spec))) < len(json.dumps(spec))

@@ -21,6 +21,7 @@ _TALL = 560  # pixels that a chart of depth may take
 _WIDEST = 28  # characters of a name beside an axis
 _LARGEST = 307  # power of ten of which five times is still a number
 _ORDINARY = 20.0  # outputs beyond this are drawn on a compressed axis
+_FEW = 8  # ticks on an axis of steps
 _UNEVEN = 2.5  # steps whose longest gap is so many times the mean one are drawn on a compressed axis
 
 
@@ -36,8 +37,13 @@ def short(value: float | None) -> float | None:
 
 
 def named(name: str) -> str:
-    """A name as an axis has room for it and Vega can take it: U+2028 would end a text in its expression language."""
-    return "".join(letter if letter.isprintable() else " " for letter in trimmed(name, _WIDEST))
+    """A name as an axis has room for it."""
+    return printable(trimmed(name, _WIDEST))
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Text that Vega can take: U+2028 would end a text in its expression language."""
+    return "".join(letter if letter.isprintable() or letter in keep else " " for letter in text)
 
 
 def tail(name: str) -> str:
@@ -78,8 +84,10 @@ def ends(steps: Sequence[int]) -> list[int]:
 
 def plain_step_x(steps: Sequence[int]) -> alt.X:
     """An even axis of steps from the first to the last."""
-    scale = alt.Scale(domain=ends(steps), nice=False, zero=False)
-    return alt.X("step:Q", title="step", scale=scale, axis=alt.Axis(format="d", tickMinStep=1, tickCount=8))
+    first, last = ends(steps)
+    few = list(range(first, last + 1)) if last - first < _FEW else alt.Undefined
+    axis = alt.Axis(format="d", tickMinStep=1, tickCount=_FEW, values=few)
+    return alt.X("step:Q", title="step", scale=alt.Scale(domain=[first, last], nice=False, zero=False), axis=axis)
 
 
 def step_x(steps: Sequence[int]) -> alt.X:
@@ -107,9 +115,9 @@ def ratio_y(title: str, values: Sequence[float]) -> dict[str, Any]:
     return {"title": title, "axis": axis, "scale": alt.Scale(type="log", domain=[10.0**low, 10.0**high], nice=False)}
 
 
-def loss_y(values: Sequence[float]) -> alt.Y:
+def loss_y(values: Sequence[float], span: float = 20) -> alt.Y:
     """Logarithmic when all losses are positive and span more than a decade and a bit."""
-    if not values or min(values) <= 0 or max(values) / min(values) <= 20:  # noqa: PLR2004 - said above
+    if not values or min(values) <= 0 or max(values) / min(values) <= span:
         axis = alt.Axis(format=".3~g", tickCount=6)
         return alt.Y("loss:Q", title="training loss", scale=alt.Scale(zero=False), axis=axis)
     powers = range(math.floor(math.log10(min(values))), min(math.ceil(math.log10(max(values))), _LARGEST) + 1)

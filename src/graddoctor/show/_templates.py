@@ -6,6 +6,8 @@ import functools
 
 import jinja2
 
+from graddoctor.show import words
+
 
 @functools.cache
 def template(name: str) -> jinja2.Template:
@@ -17,5 +19,5 @@ def template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["minus"] = lambda text: text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
+    environment.filters["minus"] = words.minus
     return environment.get_template(name)

@@ -5,7 +5,7 @@ Charts of depth have the loss at the top and the input at the bottom. Every func
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -13,45 +13,65 @@ import altair as alt
 from graddoctor.show import _axes as axes
 from graddoctor.show._axes import Chart
 from graddoctor.show.palette import DEPTHS, LIGHT, Palette
-from graddoctor.show.report import Event, HeatMap, LayerActivation, LossCurve, UpdateRatios, Waterfall
+from graddoctor.show.report import Event, HeatMap, LayerActivation, LossCurve, Row, UpdateRatios, Waterfall
 from graddoctor.show.words import signed
 from graddoctor.terms import Severity
 
 
 def budget_chart(waterfall: Waterfall, palette: Palette = LIGHT) -> Chart:
     """Draw the decades of gradient row by row, a waterfall from the loss down, and the forward signal beside it."""
-    rows = _waterfall(waterfall)
-    names = [row["name"] for row in rows]
-    base = alt.Chart(axes.data(rows)).encode(y=axes.depth_axis(names))
-    colours = {"lost": palette.lost, "gained": palette.gained, "ends here": palette.bad}
-    colour = axes.series("what", colours, rows)
-    tooltip = [alt.Tooltip(f"{name}:N") for name in ("name", "kind", "decades")]
-    x = alt.X("from:Q", title="decades of gradient, counted from the loss")
-    bars = base.mark_bar().encode(x=x, x2="to:Q", color=colour, tooltip=tooltip)
-    ends = base.transform_filter("datum.what == 'ends here'").mark_point(shape="cross", filled=True, size=90, angle=45)
-    ledger = alt.layer(bars, ends.encode(x="to:Q", color=colour, tooltip=tooltip))
-    ledger = axes.tall(ledger, len(rows)).properties(width=430)
-    if all(row["signal"] is None for row in rows):
+    rows = [(row.name, row) for row in reversed(waterfall.rows)]
+    bars = waterfall_bars(rows, waterfall)
+    ledger = budget_panel(bars, budget_colour(bars, palette)).properties(width=430)
+    if all(bar["signal"] is None for bar in bars):
         return axes.finish(ledger, palette)
-    signal = base.mark_bar(color=palette.accent).encode(
+    signal = alt.Chart(axes.data(bars)).mark_bar(color=palette.accent)
+    signal = signal.encode(
         x=alt.X("signal:Q", title="decades of forward signal"),
-        y=axes.depth_axis(names, labels=False),
+        y=axes.depth_axis([bar["name"] for bar in bars], labels=False),
         tooltip=[alt.Tooltip("name:N"), alt.Tooltip("signal:Q")],
     )
-    return axes.finish(alt.hconcat(ledger, axes.tall(signal, len(rows)).properties(width=170)), palette)
+    return axes.finish(alt.hconcat(ledger, axes.tall(signal, len(bars)).properties(width=170)), palette)
 
 
-def _waterfall(waterfall: Waterfall) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
+def budget_panel(
+    bars: Sequence[Mapping[str, Any]],
+    colour: alt.Color,
+    *,
+    domain: tuple[float, float] | None = None,
+    labels: bool = True,
+) -> alt.LayerChart:
+    """Draw one waterfall; on a scale of its own, unless it shares one (``domain``)."""
+    base = alt.Chart(axes.data(bars)).encode(y=axes.depth_axis([bar["name"] for bar in bars], labels=labels))
+    tooltip = [alt.Tooltip(f"{name}:N") for name in ("name", "kind", "decades")]
+    scale = alt.Undefined if domain is None else alt.Scale(domain=list(domain), nice=False)
+    x = alt.X("from:Q", title="decades of gradient, counted from the loss", scale=scale)
+    spans = base.mark_bar().encode(x=x, x2="to:Q", color=colour, tooltip=tooltip)
+    ends = base.transform_filter("datum.what == 'ends here'").mark_point(shape="cross", filled=True, size=90, angle=45)
+    ledger = alt.layer(spans, ends.encode(x="to:Q", color=colour, tooltip=tooltip))
+    return axes.tall(ledger, len(bars))  # type: ignore[no-any-return]
+
+
+def budget_colour(bars: Sequence[Mapping[str, Any]], palette: Palette) -> alt.Color:
+    """Colour the bars of a waterfall by what happens to the gradient."""
+    return axes.series("what", {"lost": palette.lost, "gained": palette.gained, "ends here": palette.bad}, bars)
+
+
+def waterfall_bars(rows: Sequence[tuple[str, Row | None]], waterfall: Waterfall) -> list[dict[str, Any]]:
+    """Say where each bar of a waterfall begins and ends, from the loss down; a row that it lacks has none."""
+    bars: list[dict[str, Any]] = []
     left = 0.0
-    for row in reversed(waterfall.rows):
+    for name, row in rows:
+        if row is None:
+            bars.append({"name": axes.named(name), "what": "", "signal": None})
+            continue
         change = row.decades or 0.0
         span = {"from": axes.short(left), "to": axes.short(left + change)}
         what = "ends here" if row.name == waterfall.cut else "lost" if change < 0 else "gained" if change > 0 else ""
-        told = {"name": axes.named(row.name), "kind": row.kind, "decades": signed(row.decades)}
-        rows.append({**told, **span, "what": what, "signal": axes.short(row.signal_decades)})
+        told = {"name": axes.named(name), "kind": row.kind, "decades": signed(row.decades)}
+        bars.append({**told, **span, "what": what, "signal": axes.short(row.signal_decades)})
         left += change
-    return rows
+    return bars
 
 
 def heat_chart(heat: HeatMap, palette: Palette = LIGHT) -> Chart:

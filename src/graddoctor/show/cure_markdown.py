@@ -97,15 +97,12 @@ def _budgets(budgets: Budgets) -> Iterator[str]:
     yield "## Gradient budget"
     yield plain(told.budgets(budgets))
     rows = [
-        ((one or other or _NOBODY).name, _decades(one, before), _decades(other, after))
-        for one, other in pair_rows(before.rows, after.rows, ROWS)[::-1]
+        (next(row.name for row in pair if row is not None), _decades(pair[0], before), _decades(pair[1], after))
+        for pair in pair_rows(before.rows, after.rows, ROWS)[::-1]
     ]
     totals = [f"**{words.signed(one.total)}**" for one in (before, after)]
     heads = ("from the loss to the input", f"decades {told.GIVEN}", f"decades {told.TREATED}")
     yield f"{table(heads, rows, (1, 2))}\n| **total** | {totals[0]} | {totals[1]} |"
-
-
-_NOBODY = Row("", "", None)
 
 
 def _decades(row: Row | None, waterfall: Waterfall) -> str:

@@ -144,7 +144,7 @@ def _budgets(page: Page, budgets: Budgets) -> None:
 
 
 def _beside(page: Page, pairs: Sequence[RowPair], before: Waterfall, after: Waterfall) -> None:
-    names = [(one or other).name for one, other in pairs if one or other]  # type: ignore[union-attr]  # one is a row
+    names = [next(row.name for row in pair if row is not None) for pair in pairs]
     names = [page.clean(name) for name in words.fitted(names, max(page.width // 4, 16))]
     width = max(map(len, names))
     room = max((page.width - width - 4 - 2 * (_VALUE + 2)) // 2, 0)

@@ -39,7 +39,7 @@ _ENDINGS = {
     "interrupted": "interrupted",
 }
 _WHOLE = 10.0  # points of progress from which on a tenth of one says nothing
-_MINUTES = 120.0  # seconds from which on minutes are told
+_MINUTES, _HOURS = 120.0, 120  # seconds from which on minutes are told, and minutes from which on hours are
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
@@ -74,10 +74,13 @@ def gain(measure: Measure) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds, or minutes and seconds: ``"9.4 s"``, ``"4 min 05 s"``."""
+    """Seconds, minutes or hours: ``"9.4 s"``, ``"4 min 05 s"``, ``"2 h 10 min"``."""
     if not math.isfinite(seconds):
         return "-"
-    return f"{seconds:.1f} s" if seconds < _MINUTES else f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+    if seconds < _MINUTES:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < _HOURS else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def factor(ratio: float) -> str:

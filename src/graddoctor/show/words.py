@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from graddoctor.show.names import trimmed
@@ -42,6 +43,11 @@ def signed(value: float | None, digits: int = 2) -> str:
         return "-"
     text = f"{value:+.{digits}f}"
     return text[1:] if float(text) == 0 else text
+
+
+def minus(text: str) -> str:
+    """Put minus signs in place of the hyphens before numbers, where typography is wanted."""
+    return re.sub(r"(?<![\w.-])-(?=\d)", "\N{MINUS SIGN}", text)
 
 
 def figure(value: float) -> str:
