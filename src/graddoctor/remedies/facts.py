@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from graddoctor.recipe import Recipe
+from graddoctor.remedies.anatomy import Anatomy, anatomy
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.remedies.survey import Survey, survey
 from graddoctor.train import BatchSource, build_model, build_optimizer
@@ -58,6 +59,14 @@ class Facts:
         try:
             return survey(self.recipe, self.model, self.batch)
         except Exception:  # noqa: BLE001 - what cannot be surveyed can still be given another optimizer
+            return None
+
+    @cached_property
+    def anatomy(self) -> Anatomy | None:
+        """Where its nonlinearities stand; ``None`` where it cannot be read call by call."""
+        try:
+            return anatomy(self.recipe, self.model, self.batch)
+        except Exception:  # noqa: BLE001 - as above
             return None
 
     def quantile(self, share: float) -> float:

@@ -1,0 +1,89 @@
+"""Which forwards `torch.fx` can write down without changing what they do."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from graddoctor.randomness import kept_random_state
+from graddoctor.remedies.facts import Facts
+from graddoctor.remedies.plain.activations import swap_calls
+from graddoctor.train import build_model, loss_of
+
+
+def rewritable(facts: Facts, owners: Collection[str]) -> frozenset[str]:
+    """Pick the modules whose forward, rewritten by `torch.fx` as it is, does the same to the last bit.
+
+    A trace holds on to what a forward found when it was traced: the mode, drawn numbers, counters, switched-off
+    gradients. So losses and gradients of the rewritten network are compared with those of the given one, in training
+    and in evaluation mode, and a forward that draws from random state or changes its own module is not rewritten.
+    """
+    steady = [owner for owner in owners if _traces(facts, owner)]
+    if not steady or _same(facts, steady):
+        return frozenset(steady)
+    return frozenset(owner for owner in steady if _same(facts, [owner]))
+
+
+def _traces(facts: Facts, owner: str) -> bool:
+    """Whether a forward can be traced, and neither draws nor keeps anything meanwhile."""
+    model = build_model(facts.recipe)
+    module = model.get_submodule(owner)
+    with kept_random_state():
+        before = _drawn(), _kept(module)
+        try:
+            swap_calls(model, {owner: ()}, None)
+        except Exception:  # noqa: BLE001 - user code meets stand-ins for tensors: anything may be raised
+            return False
+        return before == (_drawn(), _kept(module))
+
+
+def _drawn() -> tuple[Any, ...]:
+    numpy = str(np.random.get_state(legacy=False))  # noqa: NPY002 - users draw from the global generator
+    return random.getstate(), numpy, torch.get_rng_state().numpy().tobytes()
+
+
+def _kept(module: nn.Module) -> dict[str, Any]:
+    """What a module holds beside parameters and submodules: its settings, and the sizes of its collections."""
+    kept: dict[str, Any] = {}
+    for key, value in vars(module).items():
+        if isinstance(value, (list, dict, set)):
+            kept[key] = len(value)
+        elif key != "forward":
+            kept[key] = value if isinstance(value, (int, float, str, bool, type(None))) else type(value)
+    return kept
+
+
+def _same(facts: Facts, owners: list[str]) -> bool:
+    given, traced = build_model(facts.recipe), build_model(facts.recipe)
+    swap_calls(traced, dict.fromkeys(owners, ()), None)
+    try:
+        return all(
+            _equal(_behaviour(facts, given, training=mode), _behaviour(facts, traced, training=mode))
+            for mode in (True, False)
+        )
+    except Exception:  # noqa: BLE001 - written down, it may be called in a way that it was not traced for
+        return False
+
+
+def _behaviour(facts: Facts, model: nn.Module, *, training: bool) -> list[torch.Tensor]:
+    """Loss of the first batch, the gradients in training mode, and the buffers afterwards."""
+    model.train(training)
+    with kept_random_state():
+        loss = loss_of(facts.recipe, model, facts.batch)
+        if training:
+            loss.backward()  # type: ignore[no-untyped-call]
+    absent = torch.tensor(torch.nan)
+    gradients = [absent if p.grad is None else p.grad.clone() for p in model.parameters()]
+    return [loss.detach(), *gradients, *(buffer.clone() for buffer in model.buffers())]
+
+
+def _equal(these: list[torch.Tensor], those: list[torch.Tensor]) -> bool:
+    return len(these) == len(those) and all(
+        a.shape == b.shape and torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))
+        for a, b in zip(these, those, strict=True)
+    )
