@@ -2,82 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
-from graddoctor.nested import mapped
-from graddoctor.randomness import kept_random_state
+from graddoctor.randomness import seeded
 from graddoctor.recipe import Recipe
-from graddoctor.remedies.functions import wrap_forward
+from graddoctor.remedies.edit import Edit, edited
+from graddoctor.remedies.facts import Facts
+from graddoctor.remedies.plain.penalty import unpenalised_loss, weights_hidden
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause
-from graddoctor.train import network_of
+from graddoctor.train import BatchSource, build_model, loss_of
 
-
-class _Replay:
-    """Runs a forward as usual and, when told to, answers with the outputs that it gave last, cut off from the graph."""
-
-    def __init__(self) -> None:
-        self.outputs: list[Any] = []
-        self.replaying = False
-
-    def __call__(self, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if self.replaying:
-            return self.outputs.pop(0)
-        output = forward(*args, **kwargs)
-        self.outputs.append(mapped(torch.Tensor.detach, output))
-        return output
+_NAME = "no penalty on the weights in the loss"
+_SAME = 1e-4
 
 
 def no_penalty() -> Remedy:
     """Train without the part of the loss that looks at parameters alone, such as L2 or L1 written into it.
 
-    That part is what remains when the outputs are held fixed. Its gradient is subtracted, and its value too, up to the
-    value that it has for weights of zero (where that is finite).
+    That part is what the loss reads of the weights outside of the network's own forward. Its gradient goes, and its
+    value too, up to the value that it has for weights of zero (where that is finite).
     """
-
-    def change(recipe: Recipe) -> Recipe:
-        build, loss = recipe.model, recipe.loss
-
-        def model(seed: int = recipe.seed) -> nn.Module:
-            net = network_of(build, seed)
-            net.__dict__["_replay"] = replay = _Replay()
-            return wrap_forward(net, replay)
-
-        def unpenalised(net: nn.Module, batch: Any) -> torch.Tensor:
-            replay: _Replay = net.__dict__["_replay"]
-            replay.outputs = []
-            whole = loss(net, batch)
-            if not net.training or not whole.requires_grad:
-                return whole
-            answers = replay.outputs
-            replay.replaying = True
-            try:
-                with kept_random_state():
-                    replay.outputs = list(answers)
-                    fixed = loss(net, batch)
-                    replay.outputs = list(answers)
-                    bare = _at_zero(net, lambda: loss(net, batch))
-            finally:
-                replay.replaying = False
-            return whole - fixed + (bare if bool(bare.isfinite()) else fixed.detach())
-
-        return recipe.with_(model=model, loss=unpenalised)
-
-    return Remedy("no penalty on the weights in the loss", (Cause.WEIGHT_DECAY,), change)
+    return Remedy(_NAME, (Cause.WEIGHT_DECAY,), lambda recipe: edited(recipe, _edits(recipe)))
 
 
-def _at_zero(net: nn.Module, loss: Callable[[], torch.Tensor]) -> torch.Tensor:
-    """Compute a loss as if all parameters were zero; swapping ``.data`` leaves the graph of the step untouched."""
-    kept = [(p, p.data) for p in net.parameters()]
+def unpenalised(facts: Facts) -> Remedy | None:
+    """Train without the loss's penalty on the weights; ``None`` where it has none.
+
+    A loss that uses a weight together with a batch, such as a shared embedding, has no penalty on it.
+    """
+    if not _penalises(facts.recipe):
+        return None
+    return Remedy.written(_NAME, (Cause.WEIGHT_DECAY,), _edits(facts.recipe))
+
+
+def _edits(recipe: Recipe) -> list[Edit]:
+    note = "What the loss reads of the weights themselves is zero to it."
+    plain = Edit("loss", unpenalised_loss, {}, note)
     try:
-        for parameter, value in kept:
-            parameter.data = torch.zeros_like(value)
-        with torch.no_grad():
-            return loss().detach()
-    finally:
-        for parameter, value in kept:
-            parameter.data = value
+        finite = bool(_first_loss(plain(recipe)).isfinite())
+    except Exception:  # noqa: BLE001 - a loss that raises on weights of zero is shown their values
+        finite = False
+    if finite:
+        return [plain]
+    return [Edit("loss", unpenalised_loss, {"keep_value": True}, "The penalty stays in the value of the loss.")]
+
+
+def _first_loss(recipe: Recipe) -> torch.Tensor:
+    batch = BatchSource(recipe).first(1)[0]
+    with seeded(recipe.seed), torch.enable_grad():
+        return loss_of(recipe, build_model(recipe), batch).detach()
+
+
+def _penalises(recipe: Recipe) -> bool:
+    """Whether the loss has a gradient for the weights outside of forward, and the same one for every batch."""
+    batches = BatchSource(recipe).first(2)
+    slopes = [_slopes_outside(recipe, batch) for batch in batches]
+    return any(float(slope.norm()) > 0 for slope in slopes[0]) and all(
+        torch.allclose(one, other, rtol=_SAME, atol=_SAME * float(one.abs().max()))
+        for one, other in zip(slopes[0], slopes[-1], strict=True)
+    )
+
+
+def _slopes_outside(recipe: Recipe, batch: Any) -> list[torch.Tensor]:
+    model = build_model(recipe)
+    stand_ins = {p: nn.Parameter(p.detach().clone(), p.requires_grad) for p in model.parameters()}
+    asked = [p for p in stand_ins.values() if p.requires_grad]
+    with seeded(recipe.seed), torch.enable_grad(), weights_hidden(model, stand_ins):
+        loss = loss_of(recipe, model, batch)
+        if not loss.requires_grad:
+            return [torch.zeros(1)]
+        slopes = torch.autograd.grad(loss, asked, allow_unused=True)
+    return [torch.zeros(1) if slope is None else slope for slope in slopes]
