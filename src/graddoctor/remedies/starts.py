@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from graddoctor.errors import GraddoctorError
 from graddoctor.remedies.edit import Edit
-from graddoctor.remedies.plain.weights import initialise
+from graddoctor.remedies.plain.weights import expand_names, initialise
 from graddoctor.remedies.reading import Reading
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.remedies.slots import Slot
@@ -21,6 +23,7 @@ Plan = dict[str, Entry]
 """What `graddoctor.remedies.plain.weights.initialise` takes, one name an entry."""
 
 _DIGITS = 5
+_FEWEST = 3  # names that a range is written for
 _LARGE = 1 << 20  # entries from which on orthogonal and Gaussian draws hardly differ, and only one is cheap
 _DEEP = 10
 _NEUTRAL = {"bias": 0.0, "gain": 1.0, "running_mean": 0.0, "running_var": 1.0, "num_batches_tracked": 0.0}
@@ -88,12 +91,39 @@ def plan_of(
 
 
 def grouped(plan: Mapping[str, Entry]) -> dict[Any, Entry]:
-    """Put names with the same entry together, so that a plan reads well."""
+    """Put names with the same entry together, and numbered ones into ranges, so that a plan reads well."""
     groups: dict[Entry, list[str]] = {}
     for name, (draw, number, *stacked) in plan.items():
         entry: Any = (draw, float(f"{number:.{_DIGITS}g}"), *stacked)
         groups.setdefault(entry, []).append(name)
-    return {names[0] if len(names) == 1 else tuple(names): entry for entry, names in groups.items()}
+    short = {entry: ranges(names) for entry, names in groups.items()}
+    return {names[0] if len(names) == 1 else tuple(names): entry for entry, names in short.items()}
+
+
+def ranges(names: Iterable[str]) -> list[str]:
+    """Write names that differ in one number only as one: ``"fc{1..3}.bias"``, ``"net.{0..8..2}.bias"``."""
+    left, written = list(names), list[str]()
+    while left:
+        found = max(_ranges_with(left[0], left), key=lambda one: len(expand_names(one)), default="")
+        covered = expand_names(found) if found else left[:1]
+        written.append(found or left[0])
+        left = [name for name in left if name not in covered]
+    return written
+
+
+def _ranges_with(name: str, names: Sequence[str]) -> Iterator[str]:
+    """Every range of three or more of the names that begins with this one."""
+    for number in re.finditer(r"\d+", name):
+        before, after, first = name[: number.start()], name[number.end() :], int(number[0])
+        same = re.compile(rf"{re.escape(before)}(\d+){re.escape(after)}")
+        others = sorted({int(m[1]) for m in map(same.fullmatch, names) if m and int(m[1]) > first})
+        if len(others) < _FEWEST - 1:
+            continue
+        step = others[0] - first
+        last = next(n for n in itertools.count(others[0], step) if n + step not in others)
+        text = f"{before}{{{first}..{last}{f'..{step}' if step > 1 else ''}}}{after}"
+        if len(expand_names(text)) >= _FEWEST and set(expand_names(text)) <= set(names):
+            yield text
 
 
 def started(name: str, plan: Mapping[Any, Entry], source: str, only: Collection[str] | None = None) -> Remedy | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,11 +21,12 @@ def initialise(model: nn.Module, plan: Mapping[Any, tuple[Any, ...]]) -> nn.Modu
         ("orthogonal", std)  ("delta_orthogonal", std)  ("normal", std)  ("uniform", bound)
         ("constant", value)  ("scaled", factor)
 
-    "scaled" multiplies what is there. A third item says how many matrices are stacked in the rows
-    of a weight, each to be drawn alone: 4 for the gates of an LSTM.
+    "fc{1..3}.bias" stands for three names, "fc{0..4..2}.bias" for every second one. "scaled"
+    multiplies what is there. A third item says how many matrices are stacked in the rows of a
+    weight, each to be drawn alone: 4 for the gates of an LSTM.
     """
     for names, (draw, number, *stacked) in plan.items():
-        for name in (names,) if isinstance(names, str) else names:
+        for name in expand_names(*((names,) if isinstance(names, str) else names)):
             path, _, short = name.rpartition(".")
             module = model.get_submodule(path)
             old = getattr(module, short)
@@ -39,6 +41,20 @@ def initialise(model: nn.Module, plan: Mapping[Any, tuple[Any, ...]]) -> nn.Modu
             else:
                 old.copy_(new)
     return model
+
+
+def expand_names(*texts: str) -> list[str]:
+    """Write names with ranges out: "fc{1..3}.bias" is fc1.bias, fc2.bias, fc3.bias."""
+    names = []
+    for text in texts:
+        found = re.search(r"\{(\d+)\.\.(\d+)(?:\.\.(\d+))?\}", text)
+        if found:
+            numbers = range(int(found[1]), int(found[2]) + 1, int(found[3] or 1))
+            before, after = text[: found.start()], text[found.end() :]
+            names += expand_names(*(f"{before}{number}{after}" for number in numbers))
+        else:
+            names.append(text)
+    return names
 
 
 def draw_entries(weight: torch.Tensor, draw: str, number: float) -> None:
