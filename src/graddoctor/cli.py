@@ -16,7 +16,7 @@ from graddoctor.errors import GraddoctorError
 from graddoctor.tracebacks import SWITCH, blame
 
 if TYPE_CHECKING:
-    from graddoctor.show import Report
+    from graddoctor.show import AnyReport
 
 BAD_USAGE, INTERRUPTED = 2, 130
 
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(" ".join(str(error).split()) if isinstance(error, GraddoctorError) else blame(error))
 
 
-def _show(report: Report, *, json: bool, out: Sequence[Path]) -> None:
+def _show(report: AnyReport, *, json: bool, out: Sequence[Path]) -> None:
     """Print a report and save it; what fails, the printing too, costs none of the other files."""
     from graddoctor.show import print_report, to_json
 
@@ -79,7 +79,7 @@ def _show(report: Report, *, json: bool, out: Sequence[Path]) -> None:
         raise GraddoctorError(told) from next(iter(problems.values()))
 
 
-def _save(report: Report, path: Path) -> Exception | None:
+def _save(report: AnyReport, path: Path) -> Exception | None:
     from graddoctor.show import save
 
     try:
@@ -241,11 +241,11 @@ def fix(  # noqa: PLR0917 - one parameter a flag
 
 @app.command()
 def report(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `check --out FILE.json` has written.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `check` or `fix --out FILE.json` has written.")],
     out: Out = None,
     json: Json = False,
 ) -> int:
-    """Show a saved checkup again, or write it in another form."""
+    """Show a saved checkup or cure again, or write it in another form."""
     from graddoctor.show import check_writable, load
 
     for path in out or ():

@@ -1,10 +1,14 @@
-"""The faces of a checkup: terminal, page, JSON, Markdown, notebook, pictures. All show the same `Report`.
+"""The faces of a checkup and of a cure: terminal, page, JSON, Markdown, notebook, pictures.
+
+All show the same `Report`, or the same `CureReport`.
 
 Charts and the page load Altair and Vega; they stand in `graddoctor.show.charts` and `graddoctor.show.html` and are
 imported by whoever draws, so that a run that only prints does not wait for them. `graddoctor.show.compose`
-loads torch, and showing a saved report does not wait for that either.
+and `graddoctor.show.compose_cure` load torch, and showing a saved report does not wait for that either.
 """
 
+from graddoctor.show.cure import AnyReport as AnyReport
+from graddoctor.show.cure import CureReport as CureReport
 from graddoctor.show.markdown import to_markdown as to_markdown
 from graddoctor.show.notebook import notebook_html as notebook_html
 from graddoctor.show.progress import Progress as Progress

@@ -182,7 +182,10 @@ class FailedTrial:
 
 @dataclass(frozen=True)
 class Effort:
-    """What the search took: training steps, seconds, how many plain runs those steps are, and on what it ran."""
+    """What the search took: training steps, seconds, how many plain runs those steps are, and on what it ran.
+
+    ``workers`` is 0 where all of it ran in the calling process; ``threads`` are those of each worker.
+    """
 
     steps: int = 0
     seconds: float = 0.0

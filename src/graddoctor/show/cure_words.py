@@ -198,8 +198,8 @@ def effort(spent: Effort) -> str:
     if math.isfinite(spent.plain_runs):
         told[0] += f" ({spent.plain_runs:.3g} × the plain training)"
     told.append(duration(spent.seconds))
-    workers = words.number(spent.workers, "worker")
-    told.append(workers if spent.threads == 1 else f"{workers} with {spent.threads} threads each")
+    where = words.number(spent.workers, "worker") if spent.workers else "one process"
+    told.append(where if spent.threads == 1 else f"{where} with {words.number(spent.threads, 'thread')} each")
     return ", ".join(told)
 
 

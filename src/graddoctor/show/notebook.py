@@ -2,39 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from typing import Any
 
 from markupsafe import Markup
 
-from graddoctor.show import words
+from graddoctor.show import cure_words, words
 from graddoctor.show._templates import template
+from graddoctor.show.cure import AnyReport, CureReport
 from graddoctor.show.markdown import to_markdown
-from graddoctor.show.names import readable
+from graddoctor.show.names import readable, readable_cure
 from graddoctor.show.palette import DARK, LIGHT
-from graddoctor.show.report import Report
+from graddoctor.show.report import Report, Row
 from graddoctor.show.text import to_text
-from graddoctor.show.thin import fold
+from graddoctor.show.thin import fold, pair_rows
 
 ROWS = 60
 """Budget rows in a notebook; smaller ones beyond are folded together."""
 
+CANDIDATES = 40
+"""Candidates of a race in a notebook; the rest got no further."""
 
-def notebook_html(report: Report) -> str:
+
+def notebook_html(report: AnyReport) -> str:
     """Give a report as a piece of HTML to stand within another page."""
-    report = readable(report)
-    rows = () if report.budget is None else fold(report.budget.rows, ROWS)[::-1]
-    return template("notebook.html.j2").render(
-        report=report,
+    name, values = _of_cure(report) if isinstance(report, CureReport) else _of_checkup(report)
+    return template(name).render(
+        **values,
         words=words,
-        rows=rows,
-        widest=max((abs(row.decades) for row in rows if row.decades is not None), default=0.0) or 1.0,
         light=Markup(LIGHT.css()),  # noqa: S704 - our own colours
         dark=Markup(DARK.css()),  # noqa: S704 - our own colours
     )
 
 
+def _of_checkup(report: Report) -> tuple[str, dict[str, Any]]:
+    report = readable(report)
+    rows = () if report.budget is None else fold(report.budget.rows, ROWS)[::-1]
+    return "notebook.html.j2", {"report": report, "rows": rows, "widest": _widest(rows)}
+
+
+def _of_cure(report: CureReport) -> tuple[str, dict[str, Any]]:
+    report = readable_cure(report)
+    both, single = report.budgets.both, report.budgets.single
+    pairs = () if both is None else pair_rows(both[0].rows, both[1].rows, ROWS)[::-1]
+    rows = () if single is None else fold(single.rows, ROWS)[::-1]
+    runs = cure_words.runs(report.race)[:CANDIDATES] if report.race is not None else []
+    widest = _widest([*rows, *(row for pair in pairs for row in pair)])
+    values = {"report": report, "told": cure_words, "pairs": pairs, "rows": rows, "widest": widest, "runs": runs}
+    return "cure_notebook.html.j2", values
+
+
+def _widest(rows: Iterable[Row | None]) -> float:
+    return max((abs(row.decades) for row in rows if row is not None and row.decades is not None), default=0.0) or 1.0
+
+
 def mimebundle(
-    report: Report, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    report: AnyReport, include: Collection[str] | None = None, exclude: Collection[str] | None = None
 ) -> dict[str, str]:
     """Give a report in the forms that a notebook can choose from, as ``_repr_mimebundle_`` does."""
     faces = {"text/plain": to_text, "text/markdown": to_markdown, "text/html": notebook_html}

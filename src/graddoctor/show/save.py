@@ -7,15 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from graddoctor.errors import GraddoctorError
+from graddoctor.show.cure import AnyReport
 from graddoctor.show.markdown import to_markdown
-from graddoctor.show.names import readable
-from graddoctor.show.report import Report
 from graddoctor.show.serial import to_json
 from graddoctor.show.text import to_text
 
 
-def save(report: Report, path: str | Path) -> Path:
-    """Write a report to a file: ``.html``, ``.json``, ``.md`` or ``.txt``; ``.svg`` and ``.png`` hold the budget alone.
+def save(report: AnyReport, path: str | Path) -> Path:
+    """Write a report to a file: ``.html``, ``.json``, ``.md`` or ``.txt``; ``.svg`` and ``.png`` hold its main picture.
+
+    That picture is the gradient budget of a checkup, and of a cure the budgets before and after it.
 
     Returns
     -------
@@ -25,7 +26,7 @@ def save(report: Report, path: str | Path) -> Path:
     Raises
     ------
     GraddoctorError
-        When the suffix is another one, the path cannot be written, or there is no budget to draw.
+        When the suffix is another one, the path cannot be written, or there is nothing to draw.
     """
     target = Path(path)
     content = _writer(target)(report)
@@ -63,7 +64,7 @@ def check_writable(path: str | Path) -> Path:
     return target
 
 
-def _writer(target: Path) -> Callable[[Report], bytes]:
+def _writer(target: Path) -> Callable[[AnyReport], bytes]:
     writer = _WRITERS.get(target.suffix.lower())
     if writer is None:
         known = " ".join(_WRITERS)
@@ -75,29 +76,24 @@ def _unwritable(target: Path, problem: OSError) -> GraddoctorError:
     return GraddoctorError(f"cannot write the report to {str(target)!r}: {problem.strerror or problem}")
 
 
-def _html(report: Report) -> bytes:
+def _html(report: AnyReport) -> bytes:
     from graddoctor.show.html import to_html  # noqa: PLC0415 - loads the chart libraries, which not every run needs
 
     return to_html(report).encode()
 
 
-def _picture(report: Report, suffix: str) -> bytes:
+def _picture(report: AnyReport, suffix: str) -> bytes:
     import vl_convert  # noqa: PLC0415 - as above
 
-    from graddoctor.show.charts import budget_chart  # noqa: PLC0415 - as above
+    from graddoctor.show.pictures import picture  # noqa: PLC0415 - as above
 
-    budget = readable(report).budget
-    if budget is None or not budget.rows:
-        raise GraddoctorError(
-            f"there is no budget to draw in this report of {report.title!r}: save it as .html instead"
-        )
-    spec = budget_chart(budget).to_json()
+    spec = picture(report).to_json()
     if suffix == ".svg":
         return vl_convert.vegalite_to_svg(spec).encode()
     return bytes(vl_convert.vegalite_to_png(spec, scale=2))
 
 
-_WRITERS: dict[str, Callable[[Report], bytes]] = {
+_WRITERS: dict[str, Callable[[AnyReport], bytes]] = {
     ".html": _html,
     ".json": lambda report: f"{to_json(report)}\n".encode(),
     ".md": lambda report: to_markdown(report).encode(),

@@ -1,0 +1,42 @@
+"""The one picture of a report that stands alone, for slides and papers."""
+
+from __future__ import annotations
+
+from graddoctor.errors import GraddoctorError
+from graddoctor.show._axes import Chart
+from graddoctor.show.charts import budget_chart
+from graddoctor.show.cure import AnyReport, CureReport
+from graddoctor.show.cure_charts import budgets_chart, curves_chart
+from graddoctor.show.names import readable, readable_cure
+from graddoctor.show.report import Report, Waterfall
+
+
+def picture(report: AnyReport) -> Chart:
+    """Draw the budget of a checkup; of a cure both budgets, or its losses, or the one budget that there is.
+
+    Raises
+    ------
+    GraddoctorError
+        When the report holds none of them.
+    """
+    chart = _of_cure(readable_cure(report)) if isinstance(report, CureReport) else _of_checkup(readable(report))
+    if chart is None:
+        message = f"there is no budget to draw in this report of {report.title!r}: save it as .html instead"
+        raise GraddoctorError(message)
+    return chart
+
+
+def _of_checkup(report: Report) -> Chart | None:
+    return _of_budget(report.budget)
+
+
+def _of_cure(report: CureReport) -> Chart | None:
+    if report.budgets.both is not None:
+        return budgets_chart(*report.budgets.both)
+    if report.curves is not None and (report.curves.before.steps or report.curves.after.steps):
+        return curves_chart(report.curves).properties(width=560)
+    return _of_budget(report.budgets.single)
+
+
+def _of_budget(budget: Waterfall | None) -> Chart | None:
+    return budget_chart(budget) if budget is not None and budget.rows else None
