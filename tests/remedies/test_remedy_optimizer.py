@@ -6,17 +6,17 @@ from remedy_recipes import mlp, recipe, same_training, sgd
 from torch import nn
 
 from graddoctor.remedies.clipping import clipped, no_clipping
+from graddoctor.remedies.decay import no_weight_decay
 from graddoctor.remedies.optimizer import (
     adam,
-    constant_rate,
+    equal_rates,
     every_parameter,
     learning_rate,
-    no_weight_decay,
-    one_rate,
     ordinary_epsilon,
     ordinary_momentum,
 )
 from graddoctor.remedies.remedy import Remedy
+from graddoctor.remedies.schedule import constant_rate
 from graddoctor.terms import Cause
 from graddoctor.train import Observer, build_model, build_optimizer, train
 
@@ -97,15 +97,15 @@ def test_the_rate_is_scaled_behind_the_scheduler_and_put_back():
 
 def test_one_rate_gives_every_group_the_largest():
     given = recipe(optimizer=lambda m: BUILDERS["groups"](m, 0.1))
-    treated = one_rate(2.0)(given)
+    treated = equal_rates(2.0)(given)
     optimizer = build_optimizer(treated, build_model(treated))
     assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.1]
-    assert one_rate(2.0).rate == 2.0
+    assert equal_rates(2.0).rate == 2.0
 
 
 def test_one_rate_with_equal_rates_changes_no_bit():
     given = recipe(scheduler=SCHEDULES["step"])
-    assert same_training(one_rate(1.0)(given), given)
+    assert same_training(equal_rates(1.0)(given), given)
 
 
 def groups(remedy, build):

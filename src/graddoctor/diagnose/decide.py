@@ -10,7 +10,7 @@ from graddoctor.diagnose.plan import Step, plan
 from graddoctor.diagnose.suspicion import Suspicion
 from graddoctor.prove.experiment import NOTICEABLE, Arm, Bench
 from graddoctor.prove.sweep import suiting, sweep
-from graddoctor.remedies.optimizer import learning_rate, one_rate
+from graddoctor.remedies.optimizer import equal_rates, learning_rate
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause, Trial
 
@@ -70,7 +70,7 @@ def _arms(step: Step | None, seen: Observation, bench: Bench) -> Iterable[Arm]:
         rates = [group.lr for group in seen.groups if group.lr > 0]
         if rates and max(rates) / min(rates) > _APART:
             slow = tuple(m for g in seen.groups if g.lr < max(rates) for m in g.modules)
-            yield bench.run(replace(one_rate(max(rates) / min(rates)), modules=slow))
+            yield bench.run(replace(equal_rates(max(rates) / min(rates)), modules=slow))
         yield from (bench.run(learning_rate(factor)) for factor in _rates(bench))
         return
     arm = bench.run(step.remedy)

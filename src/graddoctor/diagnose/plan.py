@@ -23,19 +23,15 @@ from graddoctor.diagnose.suspicion import Suspicion
 from graddoctor.remedies.activation import bare_output, exchanged, sigmoid_output
 from graddoctor.remedies.clipping import no_clipping
 from graddoctor.remedies.data import shuffled, standardised_inputs, standardised_targets
+from graddoctor.remedies.decay import no_weight_decay
 from graddoctor.remedies.functions import HARSH, RECTIFIED, SMOOTH_SATURATING
 from graddoctor.remedies.graph import attached, unfrozen, unhooked
 from graddoctor.remedies.initialization import reinitialised
-from graddoctor.remedies.optimizer import (
-    constant_rate,
-    every_parameter,
-    no_weight_decay,
-    ordinary_epsilon,
-    ordinary_momentum,
-)
+from graddoctor.remedies.optimizer import every_parameter, ordinary_epsilon, ordinary_momentum
 from graddoctor.remedies.penalty import no_penalty
 from graddoctor.remedies.precision import float32
 from graddoctor.remedies.remedy import Remedy
+from graddoctor.remedies.schedule import constant_rate
 from graddoctor.terms import Cause, Condition
 
 HIGH_MOMENTUM = 0.97

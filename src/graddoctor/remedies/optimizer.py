@@ -1,45 +1,150 @@
-"""Change how far and in which direction a step goes: rate, momentum, epsilon, decay, schedule."""
+"""Change how far and in which direction a step goes: rate, momentum, epsilon, the update rule."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 
-from graddoctor.recipe import Recipe
+from graddoctor.remedies.edit import Edit
+from graddoctor.remedies.facts import Facts
+from graddoctor.remedies.plain.steps import (
+    equalise_rates,
+    hold_everything,
+    lower_epsilon,
+    lower_momentum,
+    replace_optimizer,
+    scale_rate,
+    scale_steps,
+    set_options,
+)
+from graddoctor.remedies.rates import derived, rates
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause
 
 ORDINARY_MOMENTUM = 0.9
 ORDINARY_EPSILON = 1e-8
 
+HIGH_MOMENTUM = 0.97
+"""Momentum above which it is lowered: steps go on for more than thirty others."""
+
+LOUD_EPSILON = 1e-6
+"""Epsilon above which it is lowered: it stands beside the gradient's own root mean square."""
+
+_CUSTOMARY: tuple[tuple[str, type[torch.optim.Optimizer], float, dict[str, Any], str], ...] = (
+    ("Adam", torch.optim.Adam, 1e-3, {}, "Kingma and Ba 2015"),
+    ("AdamW", torch.optim.AdamW, 1e-3, {}, "Loshchilov and Hutter 2019"),
+    ("RMSprop", torch.optim.RMSprop, 1e-3, {}, "Tieleman and Hinton 2012"),
+    (
+        "SGD with Nesterov momentum",
+        torch.optim.SGD,
+        1e-2,
+        {"momentum": ORDINARY_MOMENTUM, "nesterov": True},
+        "Sutskever et al. 2013",
+    ),
+    ("Adagrad", torch.optim.Adagrad, 1e-2, {}, "Duchi et al. 2011"),
+)
+_MEMORY = {"RMSprop": 1, "Adagrad": 1, "SGD with Nesterov momentum": 1}  # numbers kept for each parameter; else 2
+_HELD = "every trainable parameter in the optimizer"
+_UNSUITED = "No schedule: yours set rates of its own, for the optimizer that was."
+
+
+def rate(facts: Facts, factor: float) -> Remedy:
+    """Multiply the rate of every parameter group.
+
+    Where the schedule starts from the optimizer's own rate, that rate is changed; where it overwrites it, the rate is
+    scaled for the time of each step.
+
+    Source: Smith 2015 on how rates are searched.
+    """
+    name = f"learning rate x {factor:g}"
+    return Remedy.written(name, (Cause.LEARNING_RATE,), [_rate_edit(facts, factor)], source="Smith 2015", rate=factor)
+
+
+def one_rate(facts: Facts) -> Remedy | None:
+    """Give every parameter group the highest rate of them all; ``None`` where they are the same."""
+    edit = Edit("optimizer", equalise_rates)
+    before, after = rates(facts), rates(facts, [edit])
+    if before is None or after is None or before == after or max(map(max, before)) < max(map(max, after)):
+        return None
+    return Remedy.written("the same rate for every group", (Cause.LEARNING_RATE,), [edit])
+
+
+def momentum(facts: Facts) -> Remedy | None:
+    """Momentum 0.9: for plain SGD, at a tenth of the rate so that steps add up to the same, or where it is above 0.97.
+
+    Source: Polyak 1964.
+    """
+    groups = facts.optimizer.param_groups
+    if any(max(group.get("momentum", 0), *group.get("betas", [0])[:1]) > HIGH_MOMENTUM for group in groups):
+        return ordinary_momentum() if _stays(facts, ordinary_momentum().edits[0]) else None
+    edit = Edit("optimizer", set_options, {"momentum": ORDINARY_MOMENTUM})
+    plain = isinstance(facts.optimizer, torch.optim.SGD) and not any(group["momentum"] for group in groups)
+    if not plain or not _stays(facts, edit):
+        return None
+    edits = [edit, _rate_edit(facts, 1 - ORDINARY_MOMENTUM)]
+    return Remedy.written("momentum 0.9", (Cause.OPTIMIZER,), edits, source="Polyak 1964", cost=_memory(1))
+
+
+def epsilon(facts: Facts) -> Remedy | None:
+    """Lower an epsilon above 1e-6 to 1e-8.
+
+    Source: Kingma and Ba 2015.
+    """
+    values = [group.get("eps") for group in facts.optimizer.param_groups]
+    loud = any(isinstance(value, float) and value > LOUD_EPSILON for value in values)
+    return ordinary_epsilon() if loud else None
+
+
+def optimizers(facts: Facts) -> list[Remedy]:
+    """Other update rules at their customary rates: Adam, AdamW, RMSprop, SGD with Nesterov momentum, Adagrad.
+
+    Parameter groups stay, with rates in the same proportion. The schedule stays where it starts from the optimizer's
+    rate and goes where it sets rates of its own, which suit another update rule. Hooks on the given optimizer would be
+    lost: then there is none.
+    """
+    given = facts.optimizer
+    if given._optimizer_step_pre_hooks or given._optimizer_step_post_hooks:  # noqa: SLF001 - no public way to ask
+        return []
+    found, follows = [], derived(facts)
+    for name, kind, lr, options, source in _CUSTOMARY:
+        if type(given) is kind:
+            continue
+        edits = [Edit("optimizer", replace_optimizer, {"kind": kind, "lr": lr, **options})]
+        if not follows or rates(facts, edits) is None:
+            edits.append(Edit("scheduler", note=_UNSUITED))
+        cost = _memory(_MEMORY.get(name, 2))
+        found.append(Remedy.written(f"{name} at {lr:g}", (Cause.OPTIMIZER,), edits, source=source, cost=cost))
+    return found
+
+
+def held(facts: Facts) -> Remedy | None:
+    """Give the optimizer the trainable parameters that it was not given; ``None`` where it has them all."""
+    mine = {id(p) for group in facts.optimizer.param_groups for p in group["params"]}
+    missing = [name for name, p in facts.model.named_parameters() if p.requires_grad and id(p) not in mine]
+    if not missing:
+        return None
+    modules = tuple(dict.fromkeys(name.rpartition(".")[0] for name in missing))
+    return Remedy.written(_HELD, (Cause.GRAPH,), [Edit("optimizer", hold_everything)], modules=modules)
+
 
 def learning_rate(factor: float) -> Remedy:
-    """Multiply the rate of every parameter group, after the scheduler, which may overwrite rates as it likes.
+    """Multiply the rate of every group for the time of each step, whatever the schedule is: for experiments.
 
     Between steps the groups hold the rates that they would have without it. Two such changes multiply.
 
     Source: Smith 2015 on how rates are searched.
     """
-
-    def treat(optimizer: torch.optim.Optimizer, _: nn.Module) -> None:
-        _ScaledRate(factor).attach(optimizer)
-
-    name = f"learning rate x {factor:g}"
-    return Remedy(name, (Cause.LEARNING_RATE,), _on_optimizer(treat), "Smith 2015", rate=factor)
+    edit = Edit("optimizer", scale_steps, {"factor": factor})
+    return Remedy.written(
+        f"learning rate x {factor:g}", (Cause.LEARNING_RATE,), [edit], source="Smith 2015", rate=factor
+    )
 
 
-def one_rate(spread: float) -> Remedy:
-    """Give every parameter group the largest rate of them all; ``spread`` is how far they are apart, as a factor."""
-
-    def treat(optimizer: torch.optim.Optimizer, _: nn.Module) -> None:
-        highest = max(group["lr"] for group in optimizer.param_groups)
-        for group in optimizer.param_groups:
-            group["lr"] = highest
-
-    return Remedy("the same rate for every group", (Cause.LEARNING_RATE,), _on_optimizer(treat), rate=spread)
+def equal_rates(spread: float) -> Remedy:
+    """Give every parameter group the highest rate of them all; ``spread`` is how far they are apart, as a factor."""
+    edit = Edit("optimizer", equalise_rates)
+    return Remedy.written("the same rate for every group", (Cause.LEARNING_RATE,), [edit], rate=spread)
 
 
 def ordinary_momentum() -> Remedy:
@@ -47,16 +152,8 @@ def ordinary_momentum() -> Remedy:
 
     Source: Polyak 1964.
     """
-
-    def treat(optimizer: torch.optim.Optimizer, _: nn.Module) -> None:
-        for group in optimizer.param_groups:
-            if group.get("momentum", 0) > ORDINARY_MOMENTUM:
-                group["momentum"] = ORDINARY_MOMENTUM
-            if "betas" in group:
-                first, *others = group["betas"]
-                group["betas"] = (min(first, ORDINARY_MOMENTUM), *others)
-
-    return Remedy("momentum 0.9", (Cause.MOMENTUM,), _on_optimizer(treat), "Polyak 1964")
+    edit = Edit("optimizer", lower_momentum, {"highest": ORDINARY_MOMENTUM})
+    return Remedy.written("momentum 0.9", (Cause.MOMENTUM,), [edit], source="Polyak 1964")
 
 
 def ordinary_epsilon() -> Remedy:
@@ -64,103 +161,42 @@ def ordinary_epsilon() -> Remedy:
 
     Source: Kingma and Ba 2015.
     """
-
-    def treat(optimizer: torch.optim.Optimizer, _: nn.Module) -> None:
-        for group in optimizer.param_groups:
-            if isinstance(group.get("eps"), float) and group["eps"] > ORDINARY_EPSILON:
-                group["eps"] = ORDINARY_EPSILON
-
-    return Remedy("epsilon 1e-8", (Cause.OPTIMIZER,), _on_optimizer(treat), "Kingma and Ba 2015")
-
-
-def no_weight_decay() -> Remedy:
-    """No weight decay in any parameter group."""
-
-    def treat(optimizer: torch.optim.Optimizer, _: nn.Module) -> None:
-        for group in optimizer.param_groups:
-            if group.get("weight_decay"):
-                group["weight_decay"] = 0.0
-
-    return Remedy("weight decay lifted", (Cause.WEIGHT_DECAY,), _on_optimizer(treat))
+    edit = Edit("optimizer", lower_epsilon, {"highest": ORDINARY_EPSILON})
+    return Remedy.written("epsilon 1e-8", (Cause.OPTIMIZER,), [edit], source="Kingma and Ba 2015")
 
 
 def every_parameter() -> Remedy:
     """Give the optimizer the trainable parameters that it was not given."""
-
-    def treat(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
-        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        missing = {n: p for n, p in model.named_parameters() if p.requires_grad and id(p) not in held}
-        if missing:
-            named = "param_names" in optimizer.param_groups[0]
-            options = {k: v for k, v in optimizer.param_groups[0].items() if k not in {"params", "param_names"}}
-            optimizer.add_param_group({**options, "params": list(missing.items() if named else missing.values())})
-
-    return Remedy("every trainable parameter in the optimizer", (Cause.GRAPH,), _on_optimizer(treat))
+    return Remedy.written(_HELD, (Cause.GRAPH,), [Edit("optimizer", hold_everything)])
 
 
-def constant_rate() -> Remedy:
-    """No schedule: the rate that the optimizer was built with, throughout."""
-    return Remedy("constant learning rate", (Cause.SCHEDULE,), lambda recipe: recipe.with_(scheduler=None))
-
-
-def adam(rate: float = 1e-3) -> Remedy:
+def adam(lr: float = 1e-3) -> Remedy:
     """Adam in place of the optimizer, on the same parameters, all at one rate and without a schedule.
 
     Source: Kingma and Ba 2015.
     """
-
-    def change(recipe: Recipe) -> Recipe:
-        build = recipe.optimizer
-
-        def optimizer(model: nn.Module) -> torch.optim.Optimizer:
-            held = [p for group in build(model).param_groups for p in group["params"]]
-            return torch.optim.Adam(held, lr=rate)
-
-        return recipe.with_(optimizer=optimizer, scheduler=None)
-
-    return Remedy(f"Adam at {rate:g}", (Cause.OPTIMIZER,), change, "Kingma and Ba 2015")
+    edits = [
+        Edit("optimizer", equalise_rates),
+        Edit("optimizer", replace_optimizer, {"kind": torch.optim.Adam, "lr": lr}),
+        Edit("scheduler"),
+    ]
+    return Remedy.written(f"Adam at {lr:g}", (Cause.OPTIMIZER,), edits, source="Kingma and Ba 2015")
 
 
-def _on_optimizer(treat: Callable[[torch.optim.Optimizer, nn.Module], None]) -> Callable[[Recipe], Recipe]:
-    def change(recipe: Recipe) -> Recipe:
-        build = recipe.optimizer
-
-        def optimizer(model: nn.Module) -> torch.optim.Optimizer:
-            built = build(model)
-            treat(built, model)
-            return built
-
-        return recipe.with_(optimizer=optimizer)
-
-    return change
+def _rate_edit(facts: Facts, factor: float) -> Edit:
+    factor = float(f"{factor:.12g}")
+    note = "The schedule sets rates of its own: what it sets is scaled."
+    if derived(facts):
+        return Edit("optimizer", scale_rate, {"factor": factor})
+    return Edit("optimizer", scale_steps, {"factor": factor}, note)
 
 
-class _ScaledRate:
-    """Scales the rates for the time of a step, also of one that calls ``super().step``, and puts them back."""
+def _stays(facts: Facts, edit: Edit) -> bool:
+    """Whether momentum stays as an edit sets it: some schedules set it too."""
+    option = "momentum" if all("momentum" in group for group in facts.optimizer.param_groups) else "lr"
+    seen = rates(facts, [edit], option)
+    return seen is not None and (option == "lr" or len(set(seen)) == 1)
 
-    def __init__(self, factor: float) -> None:
-        self.factor = factor
-        self.depth = 0
-        self.rates: list[Any] = []
 
-    def attach(self, optimizer: torch.optim.Optimizer) -> None:
-        before: _ScaledRate | None = optimizer.__dict__.get("_scaled_rate")
-        if before is not None:  # hooks after a step run in the order of those before it: two would not undo each other
-            before.factor *= self.factor
-            return
-        optimizer.__dict__["_scaled_rate"] = self
-        optimizer.register_step_pre_hook(self.before)
-        optimizer.register_step_post_hook(self.after)
-
-    def before(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        self.depth += 1
-        if self.depth == 1:
-            self.rates = [group["lr"] for group in optimizer.param_groups]
-            for group, rate in zip(optimizer.param_groups, self.rates, strict=True):
-                group["lr"] = rate * self.factor
-
-    def after(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        self.depth -= 1
-        if self.depth == 0:
-            for group, rate in zip(optimizer.param_groups, self.rates, strict=True):
-                group["lr"] = rate
+def _memory(numbers: int) -> str:
+    return f"{numbers} more number{'s' if numbers > 1 else ''} in memory for each parameter"
