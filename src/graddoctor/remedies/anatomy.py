@@ -101,11 +101,20 @@ class Layer:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """One forward pass: nonlinearities in the order of their calls, layers in the order of their first."""
+    """One forward pass.
+
+    Attributes
+    ----------
+    sites, layers
+        Nonlinearities in the order of their calls, layers in the order of their first.
+    elementwise
+        Modules of the user's own that hold nothing and give one tensor of the shape that they are given.
+    """
 
     sites: tuple[Site, ...]
     layers: tuple[Layer, ...]
     survey: Survey
+    elementwise: frozenset[str] = frozenset()
 
     @property
     def hidden(self) -> tuple[Site, ...]:
@@ -150,6 +159,7 @@ class _Anatomist(Reader):
         self.modules = {id(module): name for name, module in model.named_modules()}
         self.sites: list[Site] = []
         self.layers: dict[str, Layer] = {}
+        self.elementwise: dict[str, bool] = {}
         self.gates: set[int] = set()
         self.points: dict[int, str] = {}  # outputs of modules
         self.upstream: dict[int, tuple[str, ...]] = {}  # points of the last nonlinearities before a tensor
@@ -164,10 +174,13 @@ class _Anatomist(Reader):
             return
         self.points.setdefault(id(outs[0]), name)
         self.kept.append(output)
-        if next(module.parameters(recurse=False), None) is None:
-            return
         given = tensors_in([args, kwargs])
         shape = tuple(given[0].shape) if given else ()
+        if not _holds_something(module):
+            same = len(given) == len(outs) == 1 and shape == outs[0].shape
+            self.elementwise[name] = self.elementwise.get(name, True) and same
+        if next(module.parameters(recurse=False), None) is None:
+            return
         first = self.layers.get(name, Layer(name, shape, tuple(outs[0].shape), 0))
         self.layers[name] = replace(first, calls=first.calls + 1)
 
@@ -234,7 +247,12 @@ class _Anatomist(Reader):
         survey = self.survey(output)
         last = survey.output.index if survey.output else None
         sites = (replace(site, output=site.index == last, gate=site.index in self.gates) for site in self.sites)
-        return Anatomy(tuple(sites), tuple(self.layers.values()), survey)
+        elementwise = frozenset(name for name, always in self.elementwise.items() if always and name)
+        return Anatomy(tuple(sites), tuple(self.layers.values()), survey, elementwise)
+
+
+def _holds_something(module: nn.Module) -> bool:
+    return any(True for things in (module.children(), module.parameters(), module.buffers()) for _ in things)
 
 
 @dataclass(frozen=True)

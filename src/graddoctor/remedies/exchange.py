@@ -11,7 +11,7 @@ from torch import nn
 from graddoctor.remedies.anatomy import Anatomy, Site, anatomy
 from graddoctor.remedies.edit import Edit, edited
 from graddoctor.remedies.facts import Facts
-from graddoctor.remedies.plain.activations import ACTIVATION_MODULES, swap_calls, swap_calls_at_run, swap_modules
+from graddoctor.remedies.plain.activations import swap_calls, swap_calls_at_run, swap_modules
 from graddoctor.remedies.tracing import rewritable
 from graddoctor.train import build_model
 
@@ -55,7 +55,7 @@ def exchange(facts: Facts, chosen: Collection[Site], new: Replacement) -> tuple[
     if body is None or not chosen:
         return ()
     names = _whole_modules(facts.model, body, chosen)
-    covered = [site for site in chosen if site.module in names]
+    covered = [site for site in chosen if _module_of(body, site) in names]
     calls = _calls(body, [site for site in chosen if site not in covered], covered)
     meant = [*covered, *(site for site in body.sites if site not in covered and _is_among(site, calls))]
     if (calls and new.function == "") or not (names or calls):
@@ -67,14 +67,25 @@ def exchange(facts: Facts, chosen: Collection[Site], new: Replacement) -> tuple[
 
 
 def _whole_modules(model: nn.Module, body: Anatomy, chosen: Collection[Site]) -> dict[str, tuple[str, ...]]:
-    """Activation modules of which every call is meant, with all names that they go by."""
+    """Activation modules of which every call is meant, with all names that they go by.
+
+    A module of the user's own that does nothing else is exchanged as a whole, and the factors in it go with it.
+    """
     names: dict[str, tuple[str, ...]] = {}
-    for name in dict.fromkeys(site.module for site in chosen if site.module):
+    for name in dict.fromkeys(_module_of(body, site) for site in chosen):
+        mine = [site for site in body.sites if _module_of(body, site) == name]
         module = model.get_submodule(name)
-        ordinary = type(module).__module__ == ACTIVATION_MODULES and next(module.parameters(), None) is None
-        if ordinary and all(site in chosen for site in body.sites if site.module == name):
+        if name and all(site in chosen for site in mine) and next(module.parameters(), None) is None:
             names[name] = tuple(other for other, m in model.named_modules(remove_duplicate=False) if m is module)
     return names
+
+
+def _module_of(body: Anatomy, site: Site) -> str:
+    """Name of the module that is nothing but this nonlinearity; ``""`` if there is none."""
+    if site.module or site.owner is None:
+        return site.module
+    alone = not any(other.owner == site.owner and other.number for other in body.sites)
+    return site.owner if site.owner in body.elementwise and alone else ""
 
 
 def _calls(body: Anatomy, chosen: Collection[Site], covered: Collection[Site]) -> Calls:
