@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 from torch import nn
 
-from graddoctor.errors import GraddoctorError
 from graddoctor.observe._parameters import identical
 from graddoctor.randomness import seeded
 from graddoctor.recipe import Recipe
@@ -32,7 +31,6 @@ from graddoctor.remedies.starts import (
 )
 from graddoctor.remedies.survey import Survey, WeightRole
 from graddoctor.terms import Cause
-from graddoctor.theory.activations import resolve
 from graddoctor.train import BatchSource, build_model, network_of
 
 _FARTHEST = 3.0
@@ -162,10 +160,10 @@ def xavier(facts: Facts, only: Collection[str] | None = None, *, uniform: bool =
 
 
 def orthogonal(facts: Facts, only: Collection[str] | None = None) -> Remedy | None:
-    """Orthogonal weights of the gain at which the activation's slope at zero times the weights is an isometry.
+    """Orthogonal weights that keep the norm of a signal, and not its variance, where they change its width.
 
-    Then all singular values of the whole network's Jacobian begin near one. Rectifiers cannot have that (Pennington et
-    al. 2017), so that networks with them are left to `critical`.
+    Then the singular values of the whole network's Jacobian begin near one. Rectifiers cannot have that (Pennington et
+    al. 2017), so that networks with them are left to `critical`, and so are those where it is the same.
 
     Source: Saxe et al. 2014.
     """
@@ -175,17 +173,12 @@ def orthogonal(facts: Facts, only: Collection[str] | None = None) -> Remedy | No
 
     def entry(slot: Slot) -> Entry:
         rows, columns = slot.value.shape[0] // slot.stacked, slot.value[0].numel()
-        return drawn(slot, _inverse_slope(slot.follower) / math.sqrt(max(rows, columns)))
+        return drawn(slot, target(slot.follower)[0] / math.sqrt(max(rows, columns)))
 
+    weights = [slot for slot in slots(facts.model, _read(facts), only) if slot.kind == "weight"]
+    if all(math.isclose(entry(slot)[1], critical_entry(slot)[1]) for slot in weights):
+        return None
     return _everywhere(facts, "orthogonal initialization", "Saxe et al. 2014", entry, only)
-
-
-def _inverse_slope(follower: str) -> float:
-    try:
-        slope = float(resolve(follower).slope(torch.zeros(1).double().numpy())[0])
-    except GraddoctorError:
-        return 1.0
-    return 1 / slope if slope > 0 else 1.0
 
 
 def delta_orthogonal(facts: Facts, only: Collection[str] | None = None) -> Remedy | None:

@@ -33,9 +33,8 @@ def initialise(model: nn.Module, plan: Mapping[Any, tuple[Any, ...]]) -> nn.Modu
             new = old.detach().to(torch.promote_types(old.dtype, torch.float32), copy=True)
             for part in new.chunk(stacked[0] if stacked else 1):
                 draw_entries(part, draw, number)
-            padding = getattr(module, "padding_idx", None)  # the row of an embedding that stays
-            if padding is not None:
-                new[padding] = old[padding]
+            if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+                new[module.padding_idx] = old[module.padding_idx]
             if parametrize.is_parametrized(module, short):
                 setattr(module, short, new.to(old.dtype))  # through its right inverse
             else:
