@@ -13,7 +13,6 @@ def scale_rate(
     optimizer: torch.optim.Optimizer, model: nn.Module, factor: float
 ) -> torch.optim.Optimizer:
     """Multiply the rate of every parameter group; a scheduler that starts from it follows."""
-    del model
     for group in optimizer.param_groups:
         rate = group["lr"] * factor
         group["lr"] = float(f"{rate:.12g}") if isinstance(rate, float) else rate  # 0.1 x 0.1 = 0.01
@@ -24,7 +23,6 @@ def scale_steps(
     optimizer: torch.optim.Optimizer, model: nn.Module, factor: float
 ) -> torch.optim.Optimizer:
     """Multiply the rates for the time of each step, whatever a scheduler sets them to."""
-    del model
     StepScale.of(optimizer).multiply(lambda _: factor)
     return optimizer
 
@@ -33,7 +31,6 @@ def warm_up_steps(
     optimizer: torch.optim.Optimizer, model: nn.Module, steps: int
 ) -> torch.optim.Optimizer:
     """Raise the rates to what they are in so many steps, beside any scheduler."""
-    del model
     StepScale.of(optimizer).multiply(lambda step: min(1.0, (step + 1) / steps))
     return optimizer
 
@@ -85,7 +82,6 @@ class StepScale:
 
 def equalise_rates(optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
     """Give every parameter group the highest rate of them all."""
-    del model
     highest = max(group["lr"] for group in optimizer.param_groups)
     for group in optimizer.param_groups:
         group["lr"] = highest
@@ -96,7 +92,6 @@ def set_options(
     optimizer: torch.optim.Optimizer, model: nn.Module, **options: Any
 ) -> torch.optim.Optimizer:
     """Set options of every parameter group, such as ``weight_decay=0.0``."""
-    del model
     for group in optimizer.param_groups:
         group.update({name: value for name, value in options.items() if name in group})
     return optimizer
@@ -106,7 +101,6 @@ def lower_momentum(
     optimizer: torch.optim.Optimizer, model: nn.Module, highest: float
 ) -> torch.optim.Optimizer:
     """Lower the momentum, or Adam's first beta, where it is higher."""
-    del model
     for group in optimizer.param_groups:
         if group.get("momentum", 0) > highest:
             group["momentum"] = highest
@@ -120,7 +114,6 @@ def lower_epsilon(
     optimizer: torch.optim.Optimizer, model: nn.Module, highest: float
 ) -> torch.optim.Optimizer:
     """Lower the epsilon where it is higher."""
-    del model
     for group in optimizer.param_groups:
         if isinstance(group.get("eps"), float) and group["eps"] > highest:
             group["eps"] = highest
@@ -131,7 +124,6 @@ def scale_decay(
     optimizer: torch.optim.Optimizer, model: nn.Module, factor: float
 ) -> torch.optim.Optimizer:
     """Multiply the weight decay of every parameter group."""
-    del model
     for group in optimizer.param_groups:
         if group.get("weight_decay"):
             group["weight_decay"] = float(f"{group['weight_decay'] * factor:.12g}")
@@ -199,7 +191,6 @@ def replace_optimizer(
     The group with the highest rate gets `lr`, the others theirs in proportion. Weight decay stays
     where it means the same in both; a group that was spared stays spared.
     """
-    del model
     groups = optimizer.param_groups
     highest = max(float(group["lr"]) for group in groups) or 1.0
     built = []
