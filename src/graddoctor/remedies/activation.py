@@ -1,4 +1,8 @@
-"""Exchange nonlinearities, as modules and as functions alike; take one off the output."""
+"""Exchange nonlinearities, as modules and as functions alike; take one off the output.
+
+`exchanged`, `bare_output` and `sigmoid_output` are experiments: modes around the forward, for the diagnosis. What is
+prescribed is made of edits.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,17 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - the name everybody uses
 from torch.overrides import TorchFunctionMode
 
+from graddoctor.randomness import kept_random_state
 from graddoctor.recipe import Recipe
+from graddoctor.remedies.exchange import NOTHING, Replacement, exchange
+from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.functions import (
     ACTIVATIONS,
+    HARSH,
     MATRIX,
     MIXERS,
+    RECTIFIED,
+    SMOOTH_SATURATING,
     carries,
     first_tensor,
     in_place,
@@ -26,9 +36,26 @@ from graddoctor.remedies.functions import (
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.remedies.survey import Survey
 from graddoctor.terms import Cause
-from graddoctor.train import network_of
+from graddoctor.train import build_model, loss_of, network_of
 
 LEAK = 0.1
+
+_SIGMOID = Replacement("sigmoid", nn.Sigmoid, "sigmoid")
+_REPLACEMENTS = {
+    "leaky_relu": (
+        Replacement("leaky_relu", nn.LeakyReLU, "leaky_relu", {"negative_slope": LEAK}),
+        "leaky ReLU",
+        "Maas et al. 2013",
+        "",
+    ),
+    "relu": (Replacement("relu", nn.ReLU, "relu"), "ReLU", "Glorot et al. 2011", ""),
+    "elu": (Replacement("elu", nn.ELU, "elu"), "ELU", "Clevert et al. 2016", "an exponential for each value"),
+    "gelu": (Replacement("gelu", nn.GELU, "gelu"), "GELU", "Hendrycks and Gimpel 2016", "an erf for each value"),
+    "silu": (Replacement("silu", nn.SiLU, "silu"), "SiLU", "Elfwing et al. 2018", "an exponential for each value"),
+    "prelu": (Replacement("prelu", nn.PReLU, ""), "PReLU", "He et al. 2015", "one parameter for each activation"),
+    "selu": (Replacement("selu", nn.SELU, "selu"), "SELU", "Klambauer et al. 2017", "an exponential for each value"),
+}
+"""What is put in the place of an activation, the most general first: how, its name, its source, its cost."""
 
 
 class _Exchange(TorchFunctionMode):
@@ -126,6 +153,98 @@ def _output(name: str, instead: Callable[[torch.Tensor], torch.Tensor]) -> Remed
         return mode.before(output, instead)
 
     return Remedy(name, (Cause.OUTPUT_ACTIVATION,), _on_model(wrapper))
+
+
+def activation_swaps(facts: Facts, kinds: Collection[str] | None = None) -> list[Remedy]:
+    """Prescribe other hidden activations, the most general first.
+
+    Parameters
+    ----------
+    kinds
+        Which to exchange, as `Survey.activations` names them. Left out, those that multiply or lose the signal at any
+        scale of the weights; where there are none, those that saturate; where there are none, those that die.
+    """
+    found = [unsaturated(facts, to, kinds) for to in _REPLACEMENTS]
+    return [remedy for remedy in found if remedy is not None]
+
+
+def unsaturated(facts: Facts, to: str = "leaky_relu", kinds: Collection[str] | None = None) -> Remedy | None:
+    """Put an activation that hardly saturates in the place of hidden ones that do, or that die.
+
+    Gates, attention, what makes the output and what stands inside of ``nn.LSTM`` and the like stay. ``None`` where
+    there is nothing to exchange, or where it cannot be done without touching what should stay.
+
+    Parameters
+    ----------
+    to
+        ``"relu"``, ``"leaky_relu"`` (slope 0.1), ``"prelu"``, ``"elu"``, ``"selu"``, ``"gelu"`` or ``"silu"``.
+    kinds
+        As in `activation_swaps`.
+    """
+    if facts.anatomy is None:
+        return None
+    hidden = facts.anatomy.hidden
+    present = {site.kind for site in hidden}
+    kinds = _worst_of(present) if kinds is None else present & set(kinds)
+    chosen = [site for site in hidden if site.kind in kinds and site.kind != to]
+    new, name, source, cost = _REPLACEMENTS[to]
+    edits = exchange(facts, chosen, new)
+    if not edits:
+        return None
+    title = f"{name} in place of {', '.join(sorted(kinds - {to}))}"
+    places = tuple(dict.fromkeys(site.module or site.owner or "" for site in chosen))
+    return Remedy.written(
+        title, (Cause.ACTIVATION,), edits, source=source, modules=tuple(filter(None, places)), cost=cost
+    )
+
+
+def _worst_of(kinds: Collection[str]) -> frozenset[str]:
+    families = (family & frozenset(kinds) for family in (HARSH, SMOOTH_SATURATING, RECTIFIED))
+    return next((family for family in families if family), frozenset())
+
+
+def without_output_activation(facts: Facts) -> Remedy | None:
+    """Take the nonlinearity off the network's output: the loss is given what stands before it.
+
+    ``None`` where there is none, where it is a log softmax, which gives losses what they ask for, and where the loss
+    cannot be computed without it.
+
+    Source: Goodfellow et al. 2016, section 6.2.2, on losses that saturate with their output units.
+    """
+    return _at_output(facts, NOTHING, "no activation on the output")
+
+
+def sigmoid_at_output(facts: Facts) -> Remedy | None:
+    """Put a sigmoid in the place of the network's last nonlinearity, for losses that want probabilities.
+
+    ``None`` where there is none, where it is one already, and where the loss cannot be computed with it.
+    """
+    return _at_output(facts, _SIGMOID, "sigmoid on the output")
+
+
+def _at_output(facts: Facts, new: Replacement, name: str) -> Remedy | None:
+    if facts.anatomy is None:
+        return None
+    chosen = [site for site in facts.anatomy.sites if site.output and site.kind not in {new.kind, "log_softmax"}]
+    edits = exchange(facts, chosen, new)
+    if not edits:
+        return None
+    places = tuple(filter(None, (site.module or site.owner for site in chosen)))
+    source = "Goodfellow et al. 2016, section 6.2.2"
+    remedy = Remedy.written(name, (Cause.OUTPUT_ACTIVATION,), edits, source=source, modules=places)
+    return remedy if _has_a_loss(facts, remedy) else None
+
+
+def _has_a_loss(facts: Facts, remedy: Remedy) -> bool:
+    """Whether the loss can still be computed, and is finite unless it was not before."""
+    treated = remedy(facts.recipe)
+    try:
+        with kept_random_state():
+            before = loss_of(facts.recipe, build_model(facts.recipe), facts.batch)
+            after = loss_of(treated, build_model(treated), facts.batch)
+    except Exception:  # noqa: BLE001 - such as BCELoss, which wants no values above one
+        return False
+    return bool(torch.isfinite(after)) or not bool(torch.isfinite(before))
 
 
 def _on_model(wrapper: Callable[[Callable[..., Any], Any, Any], Any]) -> Callable[[Recipe], Recipe]:
