@@ -1,67 +1,59 @@
-"""Train in float32 what was trained in fewer bits."""
+"""Train in more bits what was trained in too few, or so that few are enough."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from graddoctor.nested import leaves, mapped
-from graddoctor.randomness import kept_random_state
 from graddoctor.recipe import Recipe
+from graddoctor.remedies.edit import Edit, edited
+from graddoctor.remedies.facts import Facts
+from graddoctor.remedies.plain.loss_scale import scaled_loss
+from graddoctor.remedies.plain.master_weights import keep_master_weights, master_weights_loss
+from graddoctor.remedies.plain.precision import (
+    FLOAT32_CASTS,
+    WiderCasts,
+    autocast_loss,
+    bfloat16_loss,
+    float32_forward,
+    float32_loss,
+    widen_weights,
+)
 from graddoctor.remedies.remedy import Remedy
+from graddoctor.remedies.sixteen_bits import LOW, first_loss, gradient_scale, low_types, uses_low_precision
 from graddoctor.terms import Cause
-from graddoctor.train import loss_of, network_of
+from graddoctor.train import build_model
 
-LOW = frozenset({torch.float16, torch.bfloat16})
+__all__ = [
+    "LOW",
+    "bfloat16_autocast",
+    "float32",
+    "float32_throughout",
+    "loss_scaled",
+    "master_weights",
+    "uses_low_precision",
+]
 
+_AUTOCAST_MOVES = "Autocast moves into the loss."
+SOURCE = "Micikevicius et al. 2018"
 
-class Float32Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Casts to 16 bits become casts to float32, below autograd: in custom functions and in backward too."""
-
-    def __torch_dispatch__(
-        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        del types
-        return func(*map(_wide, args), **{k: _wide(v) for k, v in (kwargs or {}).items()})
+NO_AUTOCAST = Edit("precision", note="Without autocast around the loss.")
+FLOAT32_WEIGHTS = Edit("model", widen_weights, {}, "Weights in float32.")
+FLOAT32_FORWARD = Edit("model", float32_forward, {}, "Casts by hand become float32 in the network.")
+FLOAT32_LOSS = Edit("loss", float32_loss, {}, "Casts by hand and autocast become float32 in the loss.")
+MASTER_WEIGHTS = (
+    Edit("model", keep_master_weights, {}, "Weights are kept in float32 and cast in each forward pass."),
+    Edit("loss", master_weights_loss),
+)
 
 
 def _float32_mode() -> AbstractContextManager[Any]:
-    mode: AbstractContextManager[Any] = Float32Mode()  # type: ignore[no-untyped-call]
+    mode: AbstractContextManager[Any] = WiderCasts(FLOAT32_CASTS)
     return mode
-
-
-def _wide(value: Any) -> Any:
-    return torch.float32 if isinstance(value, torch.dtype) and value in LOW else value
-
-
-class _LowSeen(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.seen = False
-
-    def __torch_dispatch__(
-        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        del types
-        result = func(*args, **(kwargs or {}))
-        self.seen |= any(tensor.dtype in LOW for _, tensor in leaves(result))
-        return result
-
-
-def uses_low_precision(recipe: Recipe, model: nn.Module, batch: Any) -> bool:
-    """Whether anything in a step is computed in 16 bits, on the way forth or back, by autocast or by hand."""
-    mode = _LowSeen()
-    with kept_random_state(), mode:
-        loss = loss_of(recipe, model, batch)
-        if isinstance(loss, torch.Tensor) and loss.requires_grad:
-            torch.autograd.backward(loss.sum())
-    model.zero_grad(set_to_none=True)
-    return mode.seen
 
 
 def float32() -> Remedy:
@@ -71,26 +63,87 @@ def float32() -> Remedy:
 
     Source: Micikevicius et al. 2018 on what 16 bits cannot hold.
     """
-
-    def change(recipe: Recipe) -> Recipe:
-        build, loss = recipe.model, recipe.loss
-
-        def model(seed: int = recipe.seed) -> nn.Module:
-            with _float32_mode():
-                net = network_of(build, seed)
-            for tensor in (*net.parameters(), *net.buffers()):
-                if tensor.dtype in LOW:
-                    tensor.data = tensor.data.float()
-            return net
-
-        def widened(net: nn.Module, batch: Any) -> torch.Tensor:
-            with torch.autocast(torch.device(recipe.device).type, enabled=False):
-                return loss(net, mapped(_widened, batch))
-
-        return recipe.with_(model=model, loss=widened, precision=None)
-
-    return Remedy("float32 throughout", (Cause.PRECISION,), change, "Micikevicius et al. 2018", around=_float32_mode)
+    edits = (FLOAT32_WEIGHTS, FLOAT32_FORWARD, FLOAT32_LOSS, NO_AUTOCAST)
+    return Remedy.written("float32 throughout", (Cause.PRECISION,), edits, source=SOURCE, around=_float32_mode)
 
 
-def _widened(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.float() if tensor.dtype in LOW else tensor
+def float32_throughout(facts: Facts) -> Remedy | None:
+    """Compute the loss in float32, by the fewest changes; ``None`` where it is, or where only its gradient is not.
+
+    What a custom backward pass casts is out of reach of a loss: see `loss_scaled`.
+    """
+    if not low_types(facts.recipe):
+        return None
+    for edits in _ways_to_float32(facts.recipe):
+        if low_types(edited(facts.recipe, edits)) == set():
+            cost = "as much memory again for what was held in 16 bits"
+            return Remedy.written("float32 throughout", (Cause.PRECISION,), edits, source=SOURCE, cost=cost)
+    return None
+
+
+def _ways_to_float32(recipe: Recipe) -> Iterator[tuple[Edit, ...]]:
+    autocast = () if recipe.precision is None else (NO_AUTOCAST,)
+    model = build_model(recipe)
+    narrow = any(tensor.dtype in LOW for tensor in (*model.parameters(), *model.buffers()))
+    weights = (FLOAT32_WEIGHTS,) if narrow else ()
+    yield (*autocast, *weights)
+    yield (*autocast, *weights, *((FLOAT32_FORWARD,) if narrow else ()), FLOAT32_LOSS)
+
+
+def bfloat16_autocast(facts: Facts) -> Remedy | None:
+    """bfloat16 in place of float16, in autocast or in casts by hand; ``None`` where neither asks for float16.
+
+    Source: Kalamkar et al. 2019.
+    """
+    if torch.float16 not in (low_types(facts.recipe) or ()):
+        return None
+    autocast: tuple[Edit, ...] = ()
+    if facts.recipe.precision is not None:
+        autocast = (Edit("loss", autocast_loss, {"dtype": torch.bfloat16}, _AUTOCAST_MOVES), NO_AUTOCAST)
+    by_hand = Edit("loss", bfloat16_loss, {}, "Casts to float16 become bfloat16. Better write bfloat16 yourself.")
+    for edits in (autocast, (*autocast, by_hand)):
+        if edits and torch.float16 not in (low_types(edited(facts.recipe, edits)) or {torch.float16}):
+            name = "bfloat16 in place of float16"
+            return Remedy.written(name, (Cause.PRECISION,), edits, source="Kalamkar et al. 2019")
+    return None
+
+
+def master_weights(facts: Facts) -> Remedy | None:
+    """Keep 16-bit weights in float32 and cast them in each forward pass.
+
+    ``None`` where no trainable weight has 16 bits, or where the loss would not be the same to the last bit: fused
+    recurrent layers hold their weights a second time.
+
+    Source: Micikevicius et al. 2018, section 3.1.
+    """
+    if not any(p.dtype in LOW and p.requires_grad for p in facts.model.parameters()):
+        return None
+    if first_loss(facts.recipe) != first_loss(edited(facts.recipe, MASTER_WEIGHTS)):
+        return None
+    cost = "4 bytes more for each weight"
+    return Remedy.written("float32 master weights", (Cause.PRECISION,), MASTER_WEIGHTS, source=SOURCE, cost=cost)
+
+
+def loss_scaled(facts: Facts) -> Remedy | None:
+    """Scale the gradient on its way through float16, and keep the loss's value.
+
+    The scale is the power of two that suits the gradient of the first batches. Float16 weights are kept in float32, or
+    else the gradient would be divided in float16 again. ``None`` where float16 holds the gradient as it is; bfloat16
+    always does.
+
+    Source: Micikevicius et al. 2018, section 3.2.
+    """
+    edits: tuple[Edit, ...] = ()
+    if facts.recipe.precision is not None:
+        edits = (Edit("loss", autocast_loss, {"dtype": facts.recipe.precision}, _AUTOCAST_MOVES), NO_AUTOCAST)
+    if any(p.dtype in LOW for p in facts.model.parameters()):
+        edits = (*MASTER_WEIGHTS, *edits)
+    treated = edited(facts.recipe, edits)
+    if edits and first_loss(treated) != first_loss(facts.recipe):
+        return None
+    scale = gradient_scale(treated)
+    if scale is None:
+        return None
+    note = f"The gradient is scaled by 2**{round(math.log2(scale))} on its way back."
+    edits = (*edits, Edit("loss", scaled_loss, {"scale": scale}, note))
+    return Remedy.written("gradient scaled", (Cause.PRECISION,), edits, source=SOURCE)

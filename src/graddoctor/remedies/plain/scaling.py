@@ -72,7 +72,7 @@ def answer_in_units(model: nn.Module, *, mean: float, std: float) -> nn.Module:
     return model
 
 
-def units_hook(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:  # noqa: ARG001
+def units_hook(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
     """Bring an output back to the target's units."""
     if getattr(module, "answers_standardised", False):
         return output
