@@ -65,6 +65,14 @@ def edited(recipe: Recipe, edits: Iterable[Edit]) -> Recipe:
     return recipe
 
 
+def by_part(edits: Iterable[Edit]) -> dict[Part, list[Edit]]:
+    """Sort edits by the part that they change, in their order."""
+    parts: dict[Part, list[Edit]] = {}
+    for edit in edits:
+        parts.setdefault(edit.part, []).append(edit)
+    return parts
+
+
 def _model(recipe: Recipe, edit: Edit) -> Recipe:
     build, function = recipe.model, _function(edit)
 

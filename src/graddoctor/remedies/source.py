@@ -9,7 +9,7 @@ from typing import Any
 from graddoctor.errors import GraddoctorError
 from graddoctor.recipe import Recipe
 from graddoctor.remedies.constructor import PARAMETERS_OF, Constructor, constructor
-from graddoctor.remedies.edit import Edit, Part
+from graddoctor.remedies.edit import Edit, Part, by_part
 from graddoctor.remedies.gather import helpers, imports, is_plain
 from graddoctor.remedies.literals import INDENT, Text, call, name_in_torch, wrapped
 from graddoctor.remedies.remedy import Remedy
@@ -35,10 +35,7 @@ def write_source(recipe: Recipe, remedies: Sequence[Remedy]) -> str:
     """
     for remedy in remedies:
         _check(remedy)
-    edits = [edit for remedy in remedies for edit in remedy.edits]
-    parts: dict[Part, list[Edit]] = {}
-    for edit in edits:
-        parts.setdefault(edit.part, []).append(edit)
+    parts = by_part(edit for remedy in remedies for edit in remedy.edits)
     optimizer = constructor(recipe, parts.get("model", []), parts.get("optimizer", []))
     used = _functions(parts, optimizer)
     blocks = [helpers(used)] if used else []
