@@ -213,7 +213,7 @@ def fix(  # noqa: PLR0917 - one parameter a flag
     from graddoctor.show import Progress, check_writable
 
     for path in out or ():
-        check_writable(path)
+        check_writable(path, also=(".py",))
     with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext(), importable(file):
         recipe = load_recipe(file, arguments or ())
         recipe = recipe.with_(**{name: value for name, value in changes.items() if value is not None})

@@ -236,7 +236,7 @@ def interrupted(cut):
     return CureReport(
         title=f"cut {nasty}",
         verdict="interrupted",
-        headline=f"Interrupted: {nasty}",
+        headline=f"Nothing was proven yet: {nasty}",
         checkup=cut,
         race=Race((rung(64, {nasty: 0.2, "as given": -math.inf}, {nasty}, nasty),)),
         failed=(FailedTrial(nasty, nasty),),

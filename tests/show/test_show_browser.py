@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from cures import CURES
 
 from graddoctor.show import save
 
@@ -73,6 +74,49 @@ def test_a_page_draws_every_chart_without_a_word_or_a_request(name, chromium, sa
         assert visit.asked == [path.as_uri()]
 
 
+@pytest.mark.parametrize("name", CURES)
+def test_the_page_of_a_cure_is_silent_too(name, chromium, saved):
+    path = saved(name)
+    with Visit(chromium, path) as visit:
+        charts = visit.page.locator(".chart").count()
+        assert charts == {"cured": 4, "not_cured": 4, "sound": 0, "interrupted": 1, "crowded": 2}[name]
+        if charts:
+            visit.drawn()
+        assert visit.page.locator(".chart svg").count() == charts
+        assert visit.said == []
+        assert visit.asked == [path.as_uri()]
+
+
+def test_code_is_copied_as_it_was_written(chromium, cured, saved):
+    with Visit(chromium, saved("cured")) as visit:
+        visit.drawn()
+        visit.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        button = visit.page.locator("[data-copy=source]")
+        button.click()
+        visit.page.get_by_role("button", name="Copied").wait_for(timeout=5_000)
+        assert visit.page.evaluate("navigator.clipboard.readText()") == cured.source
+        assert visit.page.locator("#diff").text_content() == cured.diff
+
+
+def test_where_copying_is_not_allowed_code_is_selected(chromium, cured, saved):
+    with Visit(chromium, saved("cured")) as visit:
+        visit.drawn()
+        visit.page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+        visit.page.locator("[data-copy=diff]").click()
+        assert visit.page.evaluate("getSelection().toString()").strip() == cured.diff.strip()
+
+
+def test_both_sides_of_a_budget_stand_on_one_scale(chromium, saved):
+    with Visit(chromium, saved("cured")) as visit:
+        widths = visit.page.evaluate("[...document.querySelectorAll('.row .track')].map((one) => one.clientWidth)")
+        assert len(widths) == 28
+        assert max(widths) - min(widths) <= 1
+        row = visit.page.locator("details.row").first
+        row.locator("summary").click()
+        assert row.get_by_text("Sigmoid", exact=True).is_visible()
+        assert row.get_by_text("LeakyReLU", exact=True).is_visible()
+
+
 def test_a_row_opens_on_click_and_by_keyboard(chromium, saved):
     with Visit(chromium, saved("sick")) as visit:
         row = visit.page.locator("details.row").nth(2)
@@ -107,12 +151,19 @@ def test_a_change_of_scheme_needs_no_drawing(chromium, saved):
         assert visit.page.evaluate(label) == before
 
 
-@pytest.mark.parametrize(("name", "width"), [("sick", 320), ("cut", 320), ("huge", 390), ("cut", 1400)])
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [
+        *(("sick", 320), ("cut", 320), ("huge", 390), ("cut", 1400)),
+        *(("cured", 320), ("crowded", 320), ("crowded", 1400), ("not_cured", 390), ("interrupted", 320)),
+    ],
+)
 def test_nothing_runs_off_the_screen(name, width, chromium, saved):
     path = saved(name)
     with Visit(chromium, path, viewport={"width": width, "height": 800}) as visit:
         visit.drawn()
-        visit.page.locator("details.row summary").first.click()
+        for summary in visit.page.locator("details:not(.row) > summary, details.row:first-of-type > summary").all():
+            summary.click()
         assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
@@ -143,3 +194,13 @@ def test_a_tooltip_tells_what_is_pointed_at(chromium, saved):
         tooltip.wait_for(timeout=5_000)
         assert "layers." in tooltip.inner_text()
         assert visit.said == []
+
+
+def test_without_scripts_a_cure_remains(chromium, cured, saved):
+    with Visit(chromium, saved("cured"), java_script_enabled=False) as visit:
+        assert visit.page.get_by_text(cured.proof.sentence).is_visible()
+        assert visit.page.locator("details.row").count() == 14
+        assert not visit.page.locator("[data-copy=source]").is_visible()
+        assert visit.page.get_by_text("def treat_model").is_visible()
+        visit.page.get_by_text("5 seeds, one by one").click()
+        assert visit.page.get_by_role("row").filter(has_text="103").is_visible()

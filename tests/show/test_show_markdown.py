@@ -3,11 +3,12 @@
 import re
 
 import pytest
+from cures import CURES
 
 from graddoctor.show.markdown import to_markdown
 
 
-@pytest.mark.parametrize("name", ["sick", "healthy", "inconclusive", "cut", "huge"])
+@pytest.mark.parametrize("name", ["sick", "healthy", "inconclusive", "cut", "huge", *CURES])
 def test_the_verdict_is_the_heading(name, request):
     report = request.getfixturevalue(name)
     assert to_markdown(report).splitlines()[0].startswith(f"# {report.verdict.capitalize()}: ")

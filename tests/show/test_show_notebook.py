@@ -3,6 +3,7 @@
 from html.parser import HTMLParser
 
 import pytest
+from cures import CURES
 
 from graddoctor.show.notebook import mimebundle, notebook_html
 
@@ -22,7 +23,7 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.mark.parametrize("name", ["sick", "healthy", "inconclusive", "cut", "huge"])
+@pytest.mark.parametrize("name", ["sick", "healthy", "inconclusive", "cut", "huge", *CURES])
 def test_the_fragment_is_sound_and_stands_alone(name, request):
     report = request.getfixturevalue(name)
     html = notebook_html(report)
@@ -32,7 +33,7 @@ def test_the_fragment_is_sound_and_stands_alone(name, request):
     assert not {"script", "img", "link", "iframe"} & {tag for tag, _ in tags.seen}
     assert "http" not in html
     assert report.verdict.capitalize() in html
-    assert len(html) < 40_000
+    assert len(html) < 70_000
 
 
 def test_findings_and_budget_are_in_it(sick, cut):
@@ -48,3 +49,25 @@ def test_a_report_offers_itself_in_every_form(sick):
     assert sick._repr_html_() == notebook_html(sick)
     assert set(mimebundle(sick, include={"text/html"})) == {"text/html"}
     assert set(mimebundle(sick, exclude={"text/html"})) == {"text/plain", "text/markdown"}
+
+
+def test_a_cure_offers_itself_too(cured):
+    assert set(cured._repr_mimebundle_()) == {"text/plain", "text/html", "text/markdown"}
+    html = notebook_html(cured)
+    assert cured._repr_html_() == html
+    assert str(cured) == mimebundle(cured)["text/plain"]
+    for one in cured.remedies:
+        assert one.source in html
+    for told in ("Proof:", "95 % interval +79 to +91", "Gradient budget, before and after", "first choice"):
+        assert told in html
+    assert html.count("<tr>") == 3 + len(cured.proof.pairs) + len(cured.budgets.before.rows) + 8
+    assert "nn.LeakyReLU()" in html
+    assert cured.checkup.findings[0].summary in html
+
+
+def test_a_cure_of_one_budget_shows_that_one(not_cured, interrupted):
+    html = notebook_html(not_cured)
+    assert "before and after" not in html
+    assert "blocks.8" in html
+    assert "Gradient budget" not in notebook_html(interrupted)
+    assert "&lt;script&gt;" in notebook_html(interrupted)

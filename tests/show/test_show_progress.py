@@ -65,3 +65,23 @@ def test_the_line_goes_when_something_raises(screen):
         work()
     assert progress._bar is None
     progress.close()
+
+
+def test_the_time_left_follows_the_pace_of_the_phase(screen, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("graddoctor.show.progress.time.monotonic", lambda: now[0])
+    with Progress(screen, patience=0) as progress:
+        assert progress._left("race", 0, 10) == ""
+        now[0] += 6
+        assert progress._left("race", 2, 10) == "24 s left"
+        assert progress._left("race", 10, 10) == ""
+        assert progress._left("proof", 3, 10) == ""
+        now[0] += 40
+        assert progress._left("proof", 4, 10) == "4 min 00 s left"
+        assert progress._left("proof", 4, None) == ""
+        assert progress._left("proof", 0, 10) == ""  # begun anew
+        progress("proof", 1, 10)
+        now[0] += 2
+        progress("proof", 2, 10)
+        progress._bar.refresh()
+    assert "8.0 s left" in screen.file.getvalue()

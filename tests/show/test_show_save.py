@@ -26,10 +26,35 @@ def test_the_suffix_says_as_what(suffix, begin, sick, tmp_path):
     assert path.read_bytes().startswith(begin)
 
 
-def test_every_face_can_be_made_of_the_saved_json(sick, tmp_path):
-    again = load(save(sick, tmp_path / "checkup.json"))
+@pytest.mark.parametrize(
+    ("suffix", "begin"),
+    [
+        (".html", b"<!doctype html>"),
+        (".json", b'{"schema": 1, "kind": "cure"'),
+        (".md", b"# Cured: deep\\_sigmoid"),
+        (".txt", b"CURED  deep_sigmoid"),
+        (".svg", b"<svg"),
+        (".png", b"\x89PNG"),
+    ],
+)
+def test_a_cure_is_saved_by_suffix_too(suffix, begin, cured, tmp_path):
+    path = save(cured, tmp_path / f"cure{suffix}")
+    assert path.read_bytes().startswith(begin)
+
+
+def test_the_picture_of_a_cure_is_of_what_it_has(not_cured, sound, interrupted, tmp_path):
+    assert "training loss" in save(not_cured, tmp_path / "curves.svg").read_text()
+    assert "decades of gradient" in save(sound, tmp_path / "budget.svg").read_text()
+    with pytest.raises(GraddoctorError, match="no budget to draw"):
+        save(interrupted, tmp_path / "nothing.png")
+
+
+@pytest.mark.parametrize("name", ["sick", "cured", "not_cured"])
+def test_every_face_can_be_made_of_the_saved_json(name, request, tmp_path):
+    report = request.getfixturevalue(name)
+    again = load(save(report, tmp_path / "report.json"))
     for suffix in (".html", ".md", ".txt", ".svg"):
-        one, other = (save(report, tmp_path / f"{name}{suffix}") for name, report in (("a", sick), ("b", again)))
+        one, other = (save(made, tmp_path / f"{name}{suffix}") for name, made in (("a", report), ("b", again)))
         assert one.read_bytes() == other.read_bytes()
 
 
@@ -38,6 +63,14 @@ def test_an_unknown_suffix_is_said_with_those_that_are_known(name, sick, tmp_pat
     for attempt in (lambda: check_writable(tmp_path / name), lambda: save(sick, tmp_path / name)):
         with pytest.raises(GraddoctorError, match=r"should end in one of \.html \.json \.md"):
             attempt()
+
+
+def test_a_suffix_that_the_caller_writes_itself_is_known(tmp_path):
+    assert check_writable(tmp_path / "treated.py", also=(".py",)) == tmp_path / "treated.py"
+    with pytest.raises(GraddoctorError, match="should end in one of"):
+        check_writable(tmp_path / "treated.cc", also=(".py",))
+    with pytest.raises(GraddoctorError, match="make the folder"):
+        check_writable(tmp_path / "nowhere" / "treated.py", also=(".py",))
 
 
 def test_a_missing_folder_is_said(sick, tmp_path):

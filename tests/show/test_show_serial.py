@@ -10,23 +10,36 @@ from importlib import resources
 import jsonschema
 import numpy as np
 import pytest
+from cures import CURES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from referencing import Registry, Resource
 
 from graddoctor.errors import GraddoctorError
 from graddoctor.show import report as forms
+from graddoctor.show.cure import CureReport
 from graddoctor.show.report import Coverage, LossCurve, Report
 from graddoctor.show.serial import from_dict, from_json, load, to_dict, to_json
 from graddoctor.terms import Blame, Cause, Condition, Finding, Severity
 
-NAMES = ["sick", "numbered", "healthy", "inconclusive", "cut", "huge"]
+NAMES = ["sick", "numbered", "healthy", "inconclusive", "cut", *CURES, "huge"]
 
 
 @pytest.fixture(scope="module")
-def validator():
-    schema = json.loads(resources.files("graddoctor.show").joinpath("schema.json").read_text())
-    jsonschema.Draft202012Validator.check_schema(schema)
-    return jsonschema.Draft202012Validator(schema)
+def validators():
+    """A validator for each kind of report; the schema of cures refers to the other by its file's name."""
+    files = ("schema.json", "cure.schema.json")
+    schemas = {file: json.loads(resources.files("graddoctor.show").joinpath(file).read_text()) for file in files}
+    registry = Registry().with_resources([(file, Resource.from_contents(one)) for file, one in schemas.items()])
+    for schema in schemas.values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+    checkup, cure = (jsonschema.Draft202012Validator(schema, registry=registry) for schema in schemas.values())
+    return {Report: checkup, CureReport: cure}
+
+
+@pytest.fixture(scope="module")
+def validator(validators):
+    return validators[Report]
 
 
 def same(one, other):
@@ -51,8 +64,9 @@ def test_a_report_comes_back_as_it_was(name, request):
 
 
 @pytest.mark.parametrize("name", NAMES[:-1])
-def test_the_json_keeps_to_the_schema(name, request, validator):
-    validator.validate(to_dict(request.getfixturevalue(name)))
+def test_the_json_keeps_to_the_schema(name, request, validators):
+    report = request.getfixturevalue(name)
+    validators[type(report)].validate(to_dict(report))
 
 
 def test_the_schema_can_say_no(sick, validator):
@@ -71,6 +85,26 @@ def test_the_schema_can_say_no(sick, validator):
         assert not validator.is_valid(data), path
 
 
+def test_the_schema_of_cures_can_say_no_too(cured, validators):
+    for path, wrong in [
+        (("kind",), "checkup"),
+        (("verdict",), "sick"),
+        (("remedies", 0, "causes", 0), "flu"),
+        (("proof", "verdict"), "good"),
+        (("proof", "pairs", 0, "before"), "0.1"),
+        (("race", "rungs", 0, "entries", 0, "kept"), 1),
+        (("budgets", "after", "rows", 0, "decades"), "-1"),
+        (("checkup", "verdict"), "cured"),
+    ]:
+        data = to_dict(cured)
+        place = data
+        for key in path[:-1]:
+            place = place[key]
+        assert path[-1] in place or isinstance(path[-1], int)
+        place[path[-1]] = wrong
+        assert not validators[CureReport].is_valid(data), path
+
+
 def dataclasses_under(cls, seen):
     if dataclasses.is_dataclass(cls) and cls not in seen:
         seen.add(cls)
@@ -81,10 +115,11 @@ def dataclasses_under(cls, seen):
     return seen
 
 
-def test_the_schema_knows_every_member_of_every_form(validator):
-    schema = validator.schema
-    for cls in dataclasses_under(Report, set()):
-        told = schema if cls is Report else schema["$defs"][cls.__name__]
+def test_the_schema_knows_every_member_of_every_form(validators):
+    checkups, cures = validators[Report].schema, validators[CureReport].schema
+    defined = {**checkups["$defs"], **cures["$defs"], "Report": checkups, "CureReport": cures}
+    for cls in dataclasses_under(CureReport, set()):
+        told = defined[cls.__name__]
         derived = {"nonfinite"} | ({"confirmed"} if cls is Finding else set())
         assert set(told["properties"]) == {f.name for f in dataclasses.fields(cls)} | derived, cls
 
@@ -99,6 +134,16 @@ def test_the_public_shape_is_the_one_that_is_promised(sick):
     assert finding["causes"][0]["kind"] == "activation"
     assert finding["modules"][0] == "layers.1"
     assert math.isclose(math.fsum(row["decades"] for row in data["budget"]["rows"]), data["budget"]["total"])
+
+
+def test_a_cure_says_first_that_it_is_one(cured, not_cured):
+    data = json.loads(to_json(cured))
+    assert list(data)[:2] == ["schema", "kind"]
+    assert (data["schema"], data["kind"], data["verdict"]) == (1, "cure", "cured")
+    assert data["checkup"]["verdict"] == "sick"
+    assert data["remedies"][0]["causes"] == ["activation"]
+    pair = to_dict(not_cured)["proof"]["pairs"][2]
+    assert (pair["after"], pair["nonfinite"]) == (None, {"/after": "nan"})
 
 
 def test_what_json_cannot_hold_is_null_with_a_flag(cut):
@@ -155,12 +200,12 @@ def anything_within(origin, arguments):
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(anything(Report))
-def test_any_report_comes_back(validator, report):
+@given(anything(Report) | anything(CureReport))
+def test_any_report_comes_back(validators, report):
     text = to_json(report)
     json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
     assert same(from_json(text), report)
-    validator.validate(json.loads(text))
+    validators[type(report)].validate(json.loads(text))
 
 
 def test_numbers_of_numpy_are_numbers():
@@ -182,6 +227,10 @@ def test_members_of_the_future_are_passed_over(sick):
         ("nonsense", "it is not JSON"),
         ("[1, 2]", 'expected a JSON object with "schema" and "verdict"'),
         ('{"schema": 99, "verdict": "sick"}', "upgrade graddoctor"),
+        ('{"schema": 2, "kind": "cure", "verdict": "cured"}', "upgrade graddoctor"),
+        ('{"schema": 1, "kind": "autopsy", "verdict": "dead"}', "kind 'autopsy', this graddoctor reads checkup, cure"),
+        ('{"schema": 1, "kind": [], "verdict": "dead"}', "kind [], this"),
+        ('{"schema": 1, "kind": "cure", "verdict": "cured", "title": "", "headline": ""}', "/checkup is missing"),
         ('{"schema": 1, "verdict": "sick", "headline": ""}', "/title is missing"),
         ('{"schema": 1, "title": "", "verdict": "odd", "headline": ""}', "/verdict should be one of"),
         (

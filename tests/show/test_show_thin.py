@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graddoctor.show.report import HeatMap, LossCurve, Row, UpdateRatios
-from graddoctor.show.thin import fold, pick, thin_heat, thin_losses, thin_updates
+from graddoctor.show.thin import fold, pair_rows, pick, thin_heat, thin_losses, thin_updates
 
 decades = st.lists(st.floats(-3, 3), min_size=1, max_size=80)
 
@@ -29,6 +29,39 @@ def test_the_row_that_ends_the_chain_is_never_folded():
     assert "r49" in [row.name for row in folded]
     assert folded[0].name == "49 smaller rows"
     assert folded[0].decades is None
+
+
+names = st.lists(st.sampled_from("abcdefgh"), unique=True, max_size=8)
+
+
+def rows_of(names):
+    return tuple(Row(f"{name} · Linear", "linear", 0.1 * place) for place, name in enumerate(names))
+
+
+@given(names, names)
+def test_rows_of_two_budgets_stand_side_by_side_by_name(before, after):
+    pairs = pair_rows(rows_of(before), rows_of(after), 40)
+    assert [one for one, _ in pairs if one is not None] == list(rows_of(before))
+    assert [other for _, other in pairs if other is not None] == list(rows_of(after))
+    assert all(one is None or other is None or one.name == other.name for one, other in pairs)
+    assert (None, None) not in pairs
+    if before == after:
+        assert all(None not in pair for pair in pairs)
+
+
+def test_what_stands_beside_a_name_does_not_keep_rows_apart():
+    before, after = Row("3 · Linear → Sigmoid", "", -1.0), Row("3 · Linear → ReLU", "", 0.0)
+    assert pair_rows((before,), (after,), 5) == ((before, after),)
+
+
+@given(decades, st.integers(3, 40))
+def test_folding_two_budgets_keeps_both_sums(values, limit):
+    before = [Row(f"r{i}", "linear", value) for i, value in enumerate(values)]
+    after = [Row(f"r{i}", "linear", value / 3) for i, value in enumerate(values) if i % 5]
+    folded = pair_rows(before, after, limit)
+    assert len(folded) <= limit
+    for side, total in zip(zip(*folded, strict=True), (values, [row.decades for row in after]), strict=True):
+        assert math.isclose(sum(row.decades for row in side if row), sum(total), abs_tol=1e-9)
 
 
 @given(st.integers(0, 500), st.integers(1, 60))

@@ -98,7 +98,7 @@ class Page:
         """Print code as it is, so that it can be copied; coloured where there are colours."""
         shown = "".join(letter if letter.isprintable() or letter in "\n\t" else " " for letter in text.rstrip())
         if self.console.color_system is None or self.console.no_color:
-            self.console.out(shown, highlight=False)
+            self.console.file.write(f"{shown}\n")  # the console itself would make blanks of tabs
             return
         from rich.syntax import Syntax  # noqa: PLC0415 - loads the highlighter, which a checkup does not need
 

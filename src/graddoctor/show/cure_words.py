@@ -39,7 +39,6 @@ _ENDINGS = {
     "interrupted": "interrupted",
 }
 _WHOLE = 10.0  # points of progress from which on a tenth of one says nothing
-_MINUTES, _HOURS = 120.0, 120  # seconds from which on minutes are told, and minutes from which on hours are
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
@@ -71,16 +70,6 @@ def unit(measure: Measure) -> str:
 def gain(measure: Measure) -> str:
     """Head a column of differences."""
     return "difference, points" if measure == "progress" else "difference"
-
-
-def duration(seconds: float) -> str:
-    """Seconds, minutes or hours: ``"9.4 s"``, ``"4 min 05 s"``, ``"2 h 10 min"``."""
-    if not math.isfinite(seconds):
-        return "-"
-    if seconds < _MINUTES:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < _HOURS else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def factor(ratio: float) -> str:
@@ -197,7 +186,7 @@ def effort(spent: Effort) -> str:
     told = [words.number(spent.steps, "training step")]
     if math.isfinite(spent.plain_runs):
         told[0] += f" ({spent.plain_runs:.3g} × the plain training)"
-    told.append(duration(spent.seconds))
+    told.append(words.duration(spent.seconds))
     where = words.number(spent.workers, "worker") if spent.workers else "one process"
     told.append(where if spent.threads == 1 else f"{where} with {words.number(spent.threads, 'thread')} each")
     return ", ".join(told)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from graddoctor.errors import GraddoctorError
@@ -37,8 +37,13 @@ def save(report: AnyReport, path: str | Path) -> Path:
     return target
 
 
-def check_writable(path: str | Path) -> Path:
+def check_writable(path: str | Path, *, also: Collection[str] = ()) -> Path:
     """Make sure that a report can be saved there later: call it before training, not after. Leaves no trace.
+
+    Parameters
+    ----------
+    also
+        Suffixes of files that the caller writes itself.
 
     Raises
     ------
@@ -46,7 +51,8 @@ def check_writable(path: str | Path) -> Path:
         When the suffix is unknown, or the path cannot be written.
     """
     target = Path(path)
-    _writer(target)
+    if target.suffix.lower() not in also:
+        _writer(target)
     if target.is_dir():
         raise GraddoctorError(f"cannot write the report to {str(target)!r}: it is a folder")
     if not target.parent.is_dir():

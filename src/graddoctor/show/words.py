@@ -162,6 +162,16 @@ def begun(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours: ``"9.4 s"``, ``"4 min 05 s"``, ``"2 h 10 min"``."""
+    if not math.isfinite(seconds):
+        return "-"
+    if seconds < _MINUTES:
+        return f"{seconds:.1f} s" if seconds < _SECONDS else f"{seconds:.0f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < _HOURS else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def coverage(seen: Coverage) -> str:
     """Say how much of the training was looked at, and what that cost."""
     share = f" of {seen.steps_total:,}" if seen.steps_total is not None else ""
@@ -248,3 +258,5 @@ def by_size(pairs: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
 _HALF_PERCENT = 0.005  # less would be shown as 0 %
 _LITTLE = 0.5  # decades that a sound net gains or loses as well
 _FEW = 0.05  # decades that would be shown as 0.0 or 0.1: no share worth naming
+_SECONDS = 10.0  # seconds from which on tenths of them are not told
+_MINUTES, _HOURS = 120.0, 120  # seconds from which on minutes are told, and minutes from which on hours are
