@@ -186,7 +186,7 @@ def test_what_is_not_named_stays_bit_identical(net, random):
     before = copy.deepcopy(model.state_dict())
     names = [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
     chosen = random.sample(names, random.randint(0, len(names)))
-    initialise(model, {name: ("normal", 0.1) for name in chosen})
+    initialise(model, dict.fromkeys(chosen, ("normal", 0.1)))
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == set(chosen)
     assert all(p.dtype is before[name].dtype for name, p in model.named_parameters())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from statistics import median
 from typing import Any
 
@@ -20,7 +20,7 @@ from graddoctor.remedies.reading import Reading, bare, read
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.remedies.slots import partner, slots
 from graddoctor.remedies.starts import Entry, Plan, deep_and_plain, drawn, grouped, plan_of, started, target, times
-from graddoctor.remedies.survey import Reader, WeightRole, read_forward
+from graddoctor.remedies.survey import Reader, read_forward
 from graddoctor.train import build_model, loss_of
 
 SEED_SHIFT = 7919
@@ -57,7 +57,7 @@ def _pulled_to_scale(recipe: Recipe, net: nn.Module, batch: Any, plan: Plan, wan
     """Divide a weight by its measured gain where that is far from the one asked for (Mishkin and Matas 2016)."""
     low, high = _SOUND_SCALE
     for _ in wanted:
-        gains = _gains(list(read(recipe, net, batch).weights.values()), wanted)
+        gains = _gains(read(recipe, net, batch), wanted)
         off = next((name for name, value in gains.items() if not low < value < high and 0 < value < math.inf), None)
         if off is None or off not in plan:
             return plan
@@ -66,17 +66,19 @@ def _pulled_to_scale(recipe: Recipe, net: nn.Module, batch: Any, plan: Plan, wan
     return plan
 
 
-def _gains(roles: Sequence[WeightRole], wanted: Mapping[str, float]) -> dict[str, float]:
+def _gains(reading: Reading, wanted: Mapping[str, float]) -> dict[str, float]:
     """Measured gain of each weight as a share of the one asked for.
 
-    The first weight is judged by the size of its product, as if it were given values of unit size: whatever scales the
-    input is in its hands. So are all where the size drifts tenfold from most layers to the next, since a factor then
-    stands where no weight's own gain shows it, behind an activation. A single layer that loses much does so by chance.
+    A weight that meets the data is judged by the size of its product, as if it were given values of unit size: whatever
+    scales the input is in its hands. So are all where the size drifts tenfold from most layers to the next, since a
+    factor then stands where no weight's own gain shows it, behind an activation. A single layer that loses much does so
+    by chance. Of the projections of an attention the last answers for all.
     """
+    roles = [role for role in reading.weights.values() if not role.name.endswith("in_proj_weight")]
     drifts = [abs(math.log10(b.size / a.size)) for a, b in itertools.pairwise(roles) if a.size > 0 and b.size > 0]
     drifting = len(drifts) > 1 and median(drifts) > 1
     return {
-        role.name: (role.size if drifting or role is roles[0] else role.gain) / wanted.get(role.name, 1.0)
+        role.name: (role.size if drifting or role.name in reading.first else role.gain) / wanted.get(role.name, 1.0)
         for role in roles
     }
 

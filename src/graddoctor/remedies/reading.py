@@ -18,6 +18,7 @@ from torch.autograd.graph import Node
 from torch.nn.utils import parametrize
 
 from graddoctor.recipe import Recipe
+from graddoctor.remedies.calls import Call
 from graddoctor.remedies.functions import ADDITIONS, name_of, tensors_in
 from graddoctor.remedies.survey import Reader, Survey, WeightRole, read_forward
 
@@ -52,10 +53,13 @@ class Reading:
         With parametrised weights under the paths of what they compute.
     branches
         One for each residual addition, in the order of the additions.
+    first
+        Weights that are multiplied with the data themselves.
     """
 
     survey: Survey | None = None
     branches: tuple[Branch, ...] = ()
+    first: frozenset[str] = frozenset()
 
     @property
     def weights(self) -> dict[str, WeightRole]:
@@ -81,7 +85,7 @@ def read(recipe: Recipe, model: nn.Module, batch: Any) -> Reading:
         reader = _Additions(model)
         with torch.enable_grad():
             output = read_forward(recipe, model, reader, batch)
-        return Reading(reader.survey(output), tuple(_branches(model, reader)))
+        return Reading(reader.survey(output), tuple(_branches(model, reader)), frozenset(reader.first))
     except Exception:  # noqa: BLE001 - what cannot be read can still be started again by its modules
         return Reading()
 
@@ -117,11 +121,12 @@ def _branches(model: nn.Module, reader: _Additions) -> Iterator[Branch]:
 
 
 class _Additions(Reader):
-    """Remembers the graph nodes of the tensors that are added to each other."""
+    """Remembers the graph nodes of the tensors that are added to each other, and what is multiplied with data."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
         self.pairs: list[tuple[Node, Node]] = []
+        self.first: set[str] = set()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
@@ -131,6 +136,14 @@ class _Additions(Reader):
             if len(tensors) == 2 and tensors[0].shape == tensors[1].shape:  # noqa: PLR2004 - one and the other
                 self.pairs.append((tensors[0].grad_fn, tensors[1].grad_fn))  # type: ignore[arg-type]
         return super().__torch_function__(func, types, args, kwargs)
+
+    def linear(self, call: Call) -> None:
+        """Read a product, and whether it is one with data."""
+        known = set(self.weights)
+        super().linear(call)
+        others = [t for t in tensors_in([call.args, call.kwargs]) if id(t) not in self.names and t.ndim > 1]
+        if not any(t.requires_grad for t in others if id(t) not in self.sources):
+            self.first |= set(self.weights) - known
 
     def ways(self, one: Node, other: Node) -> tuple[list[str], list[str]]:
         """Return the parameters on the way back from each of two nodes to where they join."""
