@@ -14,12 +14,13 @@ from graddoctor.remedies.pharmacy import STRUCTURAL, prescribe, respects
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause
 
-MOST = 8
+MOST = 5
 """So many remedies of one cause are tried at most."""
 
 LARGEST = 3
 """So many single remedies make up a cure at most."""
 
+_WITH_START = 3  # so many activations are tried together with the start that they ask for
 _LADDER = (0.1, 10.0)
 
 
@@ -41,7 +42,7 @@ class Candidates:
         facts = self.facts.after(after) if after else self.facts
         found = prescribe(cause, facts, self.failed)[:MOST]
         if cause is Cause.ACTIVATION:
-            found += [both for one in found if (both := self._with_start(one, facts)) is not None]
+            found += [both for one in found[:_WITH_START] if (both := self._with_start(one, facts)) is not None]
         found = [one for one in found if self.allowed(one)]
         return [after.then(one) for one in found] if after else found
 
