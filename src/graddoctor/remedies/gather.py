@@ -90,6 +90,11 @@ def imports(body: str, modules: Iterable[str]) -> str:
     return "\n\n".join(sections)
 
 
+def gap_before(body: str) -> str:
+    """Return the empty lines above a body: more before a function than before a constant."""
+    return "\n\n\n" if isinstance(ast.parse(body).body[0], (ast.FunctionDef, ast.ClassDef)) else "\n\n"
+
+
 def _needed(file: _File, names: Iterable[str]) -> dict[str, _Definition]:
     """The definitions that some names need, transitively, in the order of the file."""
     left, found = list(names), set[str]()

@@ -77,7 +77,7 @@ class Text:
             return line
         if self.key is not None:
             value = replace(self, key=None)
-            begin = f": {value.start if value.items else value}"
+            begin = f": {value.start}" if value.items else f": {value}{after}"
             key = self.key.laid_out(level, before, begin).removesuffix(begin)
             *above, last = key.split("\n")
             return "\n".join([*above, value.laid_out(level, f"{last}: ", after)])
@@ -163,7 +163,7 @@ def _word(value: float | str | None) -> str:
         return repr(value) if '"' in value and "'" not in value else json.dumps(value, ensure_ascii=False)
     if isinstance(value, float) and not math.isfinite(value):
         return f'float("{value}")'
-    return repr(value)
+    return repr(value).replace("e+", "e")
 
 
 def _is_plain_scalar(value: torch.Tensor) -> bool:

@@ -157,7 +157,8 @@ class _Patch:
         """Keywords after the last one, each on a line of its own where the last one is."""
         last = self.call.keywords[-1]
         end = self._span(last)[1]
-        alone = last.lineno > self.call.lineno
+        begin = self._span(last)[0]
+        alone = not self.data[self.starts[last.lineno - 1] : begin].strip()  # on a line of its own
         between = f",{self.newline}{' ' * last.col_offset}" if alone else ", "
         return end, end, "".join(between + one for one in self.added)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from graddoctor.errors import GraddoctorError
 from graddoctor.recipe import Recipe
 from graddoctor.remedies.constructor import PARAMETERS_OF, Constructor, constructor
 from graddoctor.remedies.edit import Edit, Part, by_part
-from graddoctor.remedies.gather import helpers, imports, is_plain
+from graddoctor.remedies.gather import gap_before, helpers, imports, is_plain
 from graddoctor.remedies.literals import INDENT, Text, call, name_in_torch, wrapped
 from graddoctor.remedies.remedy import Remedy
 
@@ -46,8 +45,7 @@ def write_source(recipe: Recipe, remedies: Sequence[Remedy]) -> str:
     body = "\n\n\n".join(blocks)
     needed = imports(body, [function.__module__ for function in used])
     top = "\n\n".join(filter(None, (_docstring(remedies, parts, optimizer), needed, constants)))
-    gap = "\n\n\n" if isinstance(ast.parse(body).body[0], (ast.FunctionDef, ast.ClassDef)) else "\n\n"
-    return f"{top}{gap}{body}\n"
+    return f"{top}{gap_before(body)}{body}\n"
 
 
 def _check(remedy: Remedy) -> None:
