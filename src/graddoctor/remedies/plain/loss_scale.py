@@ -19,6 +19,8 @@ def scaled_loss(model: nn.Module, batch: Any, original: Callable[..., Any], *, s
         hooks = parameter._backward_hooks or {}  # noqa: SLF001 - copies of a parameter have none
         if parameter.requires_grad and UnscaleHook not in map(type, hooks.values()):
             parameter.register_hook(UnscaleHook(scale))  # type: ignore[no-untyped-call]
+            for key in list(hooks)[:-1]:
+                hooks[key] = hooks.pop(key)  # your own come after it
     return ScaleGradient.apply(original(model, batch), scale)  # type: ignore[no-untyped-call]
 
 
