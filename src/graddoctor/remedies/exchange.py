@@ -60,7 +60,7 @@ def exchange(facts: Facts, chosen: Collection[Site], new: Replacement) -> tuple[
     meant = [*covered, *(site for site in body.sites if site not in covered and _is_among(site, calls))]
     if (calls and new.function == "") or not (names or calls):
         return ()
-    written = rewritable(facts, calls)
+    written = rewritable(facts, [owner for owner in calls if not _hooked(facts.model, body, owner)])
     first = _edits(body, names, calls, written, new)
     plans = [first, _edits(body, names, calls, frozenset(), new)] if written else [first]
     return next((edits for edits in plans if _as_wanted(facts, edits, meant, new)), ())
@@ -102,6 +102,12 @@ def _calls(body: Anatomy, chosen: Collection[Site], covered: Collection[Site]) -
         if which:
             calls[owner] = which
     return calls
+
+
+def _hooked(model: nn.Module, body: Anatomy, owner: str) -> bool:
+    """Whether a module of an activation that this owner calls has hooks, which a call written down would pass by."""
+    modules = {site.module for site in body.sites if site.module and site.owner == owner}
+    return any(value for name in modules for key, value in vars(model.get_submodule(name)).items() if "hooks" in key)
 
 
 def _is_among(site: Site, calls: Calls) -> bool:
