@@ -300,6 +300,8 @@ def test_spikes_are_clipped_by_what_was_recorded():
 def test_explosions_are_clipped_at_what_is_quiet_too():
     names = [remedy.name for remedy in clipping(facts(norms=(1.0, 2.0, 4.0, 8.0, 16.0)))]
     assert names[:2] == ["clipped at norm 4", "clipped at norm 1.4"]
+    growing = facts(norms=tuple(1.5**k for k in range(24)))
+    assert clipping(growing)[1].name == "clipped at norm 2.59"  # between 1.5**2 and 1.5**3
     huge = facts(norms=tuple(1000 * norm for norm in CALM))
     assert clipping(huge)[0].name == "clipped at norm 1000"
 

@@ -82,6 +82,17 @@ def test_an_optimizer_of_the_users_own_stays_his(tmp_path):
     assert_same_when_pasted(given, FASTER)
 
 
+def test_a_builder_of_optimizers_that_changes_the_network_is_kept(tmp_path):
+    def freezing(model):
+        model[0].requires_grad_(requires_grad=False)
+        return sgd(model, 0.1)
+
+    given = recipe(optimizer=freezing)
+    source = write_source(given, [FASTER])
+    assert "optimizer = original(model)" in source
+    assert_same_when_pasted(given, FASTER)
+
+
 def test_nothing_but_plain_functions_is_written():
     with pytest.raises(GraddoctorError, match="'own' cannot be written as source: it has no edits"):
         write_source(recipe(), [Remedy("own", (Cause.LOSS,), lambda given: given)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from statistics import median
 
 import torch
 
@@ -18,6 +20,9 @@ HEAVY = 5.0
 HUGE = 0.1
 """Norms are huge where a plain step at the median would change the weights by this share."""
 
+GROWN = 100.0
+"""Norms that end this many times above where they began explode."""
+
 _TAIL, _QUIET, _RAISED = 0.98, 0.1, 0.9
 _SPREAD = 3.0  # entries are clipped at so many root mean squares of a median gradient
 _ADAPTIVE = 0.01  # Brock et al. 2021, table 6
@@ -28,18 +33,20 @@ def clipping(facts: Facts) -> list[Remedy]:
     """Clip the gradient: by norm, by value, and unit by unit.
 
     Thresholds come from the recorded norms. There is none where those are not known, or show neither spikes nor an
-    explosion: they have a heavy tail, are huge for the rate, or were not finite at some steps.
+    explosion: a heavy tail, norms that grow without end, norms that are huge for the rate.
 
     Source: Pascanu, Mikolov and Bengio 2013; Graves 2013 (by value); Brock et al. 2021 (adaptive).
     """
-    median = facts.quantile(0.5)
-    blown = len(facts.norms) < facts.steps or _huge(facts, median)
-    if not median > 0 or not (blown or facts.quantile(_TAIL) > HEAVY * median):
+    middle = facts.quantile(0.5)
+    if not middle > 0:
+        return []
+    blown = _grew(facts.norms) or _huge(facts, middle)
+    if not blown and facts.quantile(_TAIL) <= HEAVY * middle:
         return []
     norms = dict.fromkeys(_rounded(facts.quantile(share)) for share in ((0.5, _QUIET) if blown else (0.5,)))
     found = [clipped(norm) for norm in norms if norm > 0]
     count = sum(p.numel() for p in facts.model.parameters() if p.requires_grad)
-    found.append(_by_value(_rounded(_SPREAD * median / math.sqrt(count))))
+    found.append(_by_value(_rounded(_SPREAD * middle / math.sqrt(count))))
     if _ends_with_its_output(facts):
         found.append(_adaptive())
     return found
@@ -86,12 +93,18 @@ def _adaptive() -> Remedy:
     return Remedy.written("adaptive gradient clipping", (Cause.CLIPPING,), [edit], source="Brock et al. 2021")
 
 
-def _huge(facts: Facts, median: float) -> bool:
+def _grew(norms: Sequence[float]) -> bool:
+    """Whether they were finite for a few steps only, or ended far above where they began."""
+    part = len(norms) // 8
+    return not part or median(norms[-part:]) > GROWN * median(norms[:part])
+
+
+def _huge(facts: Facts, norm: float) -> bool:
     """Whether a step of plain gradient descent of the median gradient would be a large part of the weights."""
     weights = torch.stack([p.detach().float().norm() for p in facts.model.parameters()]).norm()
     plain = isinstance(facts.optimizer, torch.optim.SGD)
     rate = max(float(group["lr"]) for group in facts.optimizer.param_groups)
-    return plain and rate * median > HUGE * float(weights)
+    return plain and rate * norm > HUGE * float(weights)
 
 
 def _ends_with_its_output(facts: Facts) -> bool:

@@ -55,7 +55,8 @@ def constructor(recipe: Recipe, models: Sequence[Edit], edits: Sequence[Edit]) -
 
     What an edit does to groups and options is written into the constructor. Edits that hang hooks on the optimizer stay
     calls, and so do those that split groups, where that is the shorter way. Each form is built and compared with what
-    the edits made; where none is the same, the user's own function is called and then every edit.
+    the edits made; where none is the same, or where the user's function changes the network too, that function is
+    called, and then every edit.
 
     Parameters
     ----------
@@ -63,8 +64,10 @@ def constructor(recipe: Recipe, models: Sequence[Edit], edits: Sequence[Edit]) -
         The edits of the model and of the optimizer.
     """
     model = _treated(recipe, models)
+    before = _state(model)
     optimizer, hooked, split = _run(recipe, model, edits)
-    for kept in (sorted([*hooked, *split]), hooked):
+    alone = _state(model) == before
+    for kept in (sorted([*hooked, *split]), hooked) if alone else ():
         with suppress(GraddoctorError, TypeError, ValueError):  # a class of its own, or options that are no literals
             return _written(recipe, model, edits, [edits[k] for k in kept], optimizer)
     return Constructor(None, tuple(edits))
@@ -74,6 +77,11 @@ def _treated(recipe: Recipe, edits: Sequence[Edit]) -> nn.Module:
     for edit in edits:
         recipe = edit(recipe)
     return build_model(recipe)
+
+
+def _state(model: nn.Module) -> list[tuple[bool, int, int]]:
+    """What a function that builds optimizers may change in a network: what is trained, hooks, values."""
+    return [(p.requires_grad, len(p._backward_hooks or ()), p._version) for p in model.parameters()]  # noqa: SLF001 - no public way to ask
 
 
 def _run(recipe: Recipe, model: nn.Module, edits: Sequence[Edit]) -> tuple[torch.optim.Optimizer, list[int], list[int]]:
