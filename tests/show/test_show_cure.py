@@ -1,15 +1,19 @@
 """What a report of a cure holds, and how its numbers are told."""
 
 import math
+import subprocess
+import sys
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
 from cures import CURES
 
+from graddoctor.cli import main
 from graddoctor.errors import GraddoctorError
 from graddoctor.show import cure_words as told
-from graddoctor.show import words
+from graddoctor.show import save, to_text, words
 from graddoctor.show.cure import Budgets, Effort, Entry, Prescription, Race, Rung
+from graddoctor.show.html import to_html
 from graddoctor.show.names import readable_cure
 from graddoctor.show.report import Row, Waterfall
 
@@ -156,3 +160,20 @@ def test_names_that_are_numbers_say_what_they_are_on_both_sides(cured, sick):
     assert shown.budgets.after.rows[0].name == "3 · Linear → ReLU"
     assert readable_cure(shown) == shown
     assert readable_cure(replace(report, classes={})).budgets.after.rows[0].name == "3 · Linear → Sigmoid"
+
+
+def test_a_saved_cure_is_shown_again_on_the_command_line(cured, tmp_path, capsys):
+    path = save(cured, tmp_path / "cure.json")
+    assert main(["report", str(path), "--out", str(tmp_path / "cure.html")]) == 0
+    assert capsys.readouterr().out == to_text(cured, width=100)
+    assert (tmp_path / "cure.html").read_text(encoding="utf-8") == to_html(cured)
+    assert main(["report", str(path), "--json"]) == 0
+    assert capsys.readouterr().out == path.read_text(encoding="utf-8")
+
+
+def test_showing_a_saved_cure_does_not_wait_for_torch(cured, tmp_path):
+    path = save(cured, tmp_path / "cure.json")
+    program = (
+        f"import sys; from graddoctor.show import load; str(load({str(path)!r})); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from graddoctor.observe.probe import probe
 from graddoctor.prove.proof import Proof
@@ -18,11 +19,13 @@ from graddoctor.show.cure import (
     Entry,
     Evidence,
     FailedTrial,
+    Measure,
     PairedOutcome,
     Prescription,
     Race,
     Rung,
 )
+from graddoctor.show.cure_words import ending
 from graddoctor.show.report import LossCurve, Report, Waterfall
 from graddoctor.train import BatchSource, build_model, loss_of
 from graddoctor.treat.race import Entry as Raced
@@ -46,6 +49,7 @@ def compose_cure(
     """
     proof = treatment.proof
     winner = treatment.found.remedy if treatment.found else None
+    after, classes = _after(treatment.recipe) if treatment.remedies else (None, checkup.classes)
     return CureReport(
         title=checkup.title,
         verdict=treatment.verdict,
@@ -53,16 +57,16 @@ def compose_cure(
         checkup=checkup,
         remedies=tuple(map(_prescription, treatment.remedies)),
         proof=_evidence(proof, winner) if proof and winner else None,
-        curves=_curves(proof) if proof else None,
-        budgets=Budgets(checkup.budget, _after(treatment.recipe) if treatment.remedies else None),
-        race=_race(treatment.found) if treatment.found else None,
+        curves=_curves(proof, checkup) if proof else None,
+        budgets=Budgets(checkup.budget, after),
+        race=_race(treatment.found, treatment.given) if treatment.found else None,
         failed=tuple(FailedTrial(*one) for one in treatment.found.failed) if treatment.found else (),
         effort=_effort(treatment, seconds, workers, threads),
         aborted=treatment.aborted,
         source=source,
         diff=diff,
         environment=checkup.environment,
-        classes=checkup.classes,
+        classes=classes,
     )
 
 
@@ -118,38 +122,41 @@ def _outcome(result: Result, proof: Proof) -> float:
     return math.nan if value is None else value
 
 
-def _curves(proof: Proof) -> Curves | None:
+def _curves(proof: Proof, checkup: Report) -> Curves | None:
     """Losses of the first pair, the steps of its points spread evenly."""
     if not proof.pairs:
         return None
     pair = proof.pairs[0]
-    return Curves(_curve(pair.before), _curve(pair.after), pair.seed)
+    baseline = checkup.losses.baseline if checkup.losses is not None else None
+    return Curves(_curve(pair.before, baseline), _curve(pair.after), pair.seed)
 
 
-def _curve(result: Result) -> LossCurve:
+def _curve(result: Result, baseline: float | None = None) -> LossCurve:
     points = len(result.curve)
     spread = (result.steps - 1) / max(points - 1, 1)
-    return LossCurve.from_values(result.curve, [round(k * spread) for k in range(points)])
+    return LossCurve.from_values(result.curve, [round(k * spread) for k in range(points)], baseline)
 
 
-def _after(recipe: Recipe) -> Waterfall | None:
-    """The gradient budget of the treated recipe before its first step."""
+def _after(recipe: Recipe) -> tuple[Waterfall | None, Mapping[str, str]]:
+    """The gradient budget of the treated recipe before its first step, and what its modules are."""
     try:
         model = build_model(recipe)
         batch = BatchSource(recipe).first(1)
-        return waterfall(probe(model, lambda net, one: loss_of(recipe, net, one), batch, step=0).budget)
+        look = probe(model, lambda net, one: loss_of(recipe, net, one), batch, step=0)
+        return waterfall(look.budget), dict(look.classes)
     except Exception:  # noqa: BLE001 - a picture is not worth a lost report
-        return None
+        return None, {}
 
 
-def _race(found: Found) -> Race:
-    rungs = tuple(Rung(rung.steps, tuple(map(_entry, rung.entries))) for rung in found.rungs)
-    return Race(rungs, found.remedy.name if found.remedy else "")
+def _race(found: Found, recipe: Recipe) -> Race:
+    rungs = tuple(Rung(rung.steps, tuple(map(_entry, rung.entries)), rung.title) for rung in found.rungs)
+    measure: Measure = "progress" if recipe.evaluate is None else "metric"
+    return Race(rungs, found.remedy.name if found.remedy else "", measure)
 
 
 def _entry(entry: Raced) -> Entry:
     result = entry.result
-    lost = (result.failed or f"ended {result.ended}") if result.lost else ""
+    lost = (result.failed or ending(result.ended) or "the loss is not finite") if result.lost else ""
     return Entry(entry.name, entry.score if math.isfinite(entry.score) else math.nan, entry.kept, lost)
 
 
