@@ -56,7 +56,7 @@ class Site:
     output
         Whether it makes the network's output.
     gate
-        Whether its values weigh others: gates, attention, hand-written softmax or normalization.
+        Whether its values weigh others: gates, attention, hand-written softmax or normalization, functions of weights.
     recomputed
         Whether it is called once more in the backward pass, from within its owner's forward.
     """
@@ -219,6 +219,9 @@ class _Anatomist(Reader):
             )
         )
         self.called_before[owner] += 1
+        if self._is_weight(given):  # the exponential of a scale, no nonlinearity of the signal
+            self.derived.add(id(call.out))
+            self.gates.add(len(self.sites) - 1)
         self.upstream[id(call.out)] = (point,) if point else upstream
 
     def _carry(self, call: Call) -> None:
