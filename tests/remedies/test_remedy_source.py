@@ -96,6 +96,8 @@ def test_a_builder_of_optimizers_that_changes_the_network_is_kept(tmp_path):
 def test_nothing_but_plain_functions_is_written():
     with pytest.raises(GraddoctorError, match="'own' cannot be written as source: it has no edits"):
         write_source(recipe(), [Remedy("own", (Cause.LOSS,), lambda given: given)])
+    with pytest.raises(GraddoctorError, match="'own' cannot be written as source: it has no edits"):
+        write_source(recipe(), [FASTER.then(Remedy("own", (Cause.LOSS,), lambda given: given))])
     foreign = Remedy.written("foreign", [Cause.LOSS], [Edit("model", mlp)])
     with pytest.raises(GraddoctorError, match=r"'foreign' cannot be written.*got remedy_recipes.mlp"):
         write_source(recipe(), [foreign])

@@ -37,7 +37,7 @@ class Edit:
         - ``epochs``: no function, ``arguments={"epochs": n}``;
         - ``scheduler``, ``clip`` and ``precision`` may have no function either: that part is left out.
     function
-        A module-level function of `graddoctor.remedies.plain`.
+        A module-level function of `graddoctor.remedies.plain`, or one that plain code has from ``torch`` by name.
     arguments
         Literals: numbers, strings, tuples, lists, dicts of them, and classes and functions of ``torch``.
     note

@@ -32,7 +32,7 @@ def write_source(recipe: Recipe, remedies: Sequence[Remedy]) -> str:
     GraddoctorError
         A remedy cannot be written down; the message says which.
     """
-    for remedy in remedies:
+    for remedy in (part for whole in remedies for part in whole.each):
         _check(remedy)
     parts = by_part(edit for remedy in remedies for edit in remedy.edits)
     optimizer = constructor(recipe, parts.get("model", []), parts.get("optimizer", []))
