@@ -13,20 +13,32 @@ from dataclasses import dataclass, field
 from graddoctor.prove.laboratory import Laboratory
 from graddoctor.prove.task import Result, Task
 from graddoctor.remedies.remedy import Remedy
+from graddoctor.treat.worth import worth_of
 
 SHORTEST = 64
 """Steps below which a run says nothing."""
 
 ALIKE = 0.02
-"""Scores closer than this count as equal: the order of prescription decides."""
+"""Shares of the gap closer than this count as equal: the order of prescription decides."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One candidate at one rung: what it scored, whether it went on, and why it was lost (``""``: it was not)."""
+    """One candidate at one rung.
+
+    Attributes
+    ----------
+    score
+        Its metric where the recipe has one, else its progress; ``nan`` where it was lost.
+    worth
+        Share of the gap that it closes, as `graddoctor.treat.worth.worth_of` has it, among those of its rung.
+    kept
+        Whether it went on.
+    """
 
     remedy: Remedy | None
     score: float
+    worth: float
     kept: bool
     result: Result = field(repr=False)
 
@@ -45,14 +57,6 @@ class Rung:
     title: str = ""
 
 
-def score_of(result: Result | None, *, by_metric: bool) -> float:
-    """Return what a run is worth: its metric where the recipe has one, else its progress; minus infinity if lost."""
-    if result is None or result.lost:
-        return -math.inf
-    value = result.metric if by_metric else result.progress
-    return -math.inf if value is None or math.isnan(value) else value
-
-
 class Race:
     """Runs rungs in a laboratory, and keeps their record.
 
@@ -60,13 +64,25 @@ class Race:
     ----------
     horizon
         Steps of a full run.
-    by_metric
-        Whether the recipe's own metric decides.
+
+    Attributes
+    ----------
+    base
+        The recipe as given, at full length, which all are compared with; ``None`` before it was run.
     """
 
-    def __init__(self, laboratory: Laboratory, horizon: int, *, by_metric: bool) -> None:
-        self.laboratory, self.horizon, self.by_metric = laboratory, horizon, by_metric
+    def __init__(self, laboratory: Laboratory, horizon: int) -> None:
+        self.laboratory, self.horizon = laboratory, horizon
+        self.base: Entry | None = None
         self.rungs: list[Rung] = []
+
+    def begin(self) -> Entry | None:
+        """Train the recipe as given; ``None`` where even that was too late."""
+        (result,) = self.laboratory.run(self.tasks([None], 1.0))
+        if result is not None:
+            self.base = Entry(None, _score(result), 0.0, not result.lost, result)
+            self.rungs.append(Rung(self.horizon, (self.base,), "as given"))
+        return self.base
 
     def rung(self, candidates: Sequence[Remedy | None], share: float, keep: int, title: str = "") -> list[Entry]:
         """Train all candidates for a share of the horizon, and return the best of them, the best first.
@@ -76,12 +92,17 @@ class Race:
         unique = list({c.name if c else "": c for c in candidates}.values())
         results = self.laboratory.run(self.tasks(unique, share))
         ran = [(c, r) for c, r in zip(unique, results, strict=True) if r is not None]
-        scores = [score_of(r, by_metric=self.by_metric) for _, r in ran]
-        order = sorted(range(len(ran)), key=lambda k: (-_step(scores[k]), k))
-        kept = [k for k in order if scores[k] > -math.inf][:keep]
-        entries = [Entry(c, scores[k], k in kept, r) for k, (c, r) in enumerate(ran)]
+        worth = self.worth([r for _, r in ran])
+        order = sorted(range(len(ran)), key=lambda k: (-_step(worth[k]), k))
+        kept = [k for k in order if worth[k] > -math.inf][:keep]
+        entries = [Entry(c, _score(r), worth[k], k in kept, r) for k, (c, r) in enumerate(ran)]
         self.rungs.append(Rung(self.steps(share), tuple(entries), title))
         return [entries[k] for k in kept]
+
+    def worth(self, results: Sequence[Result]) -> list[float]:
+        """Judge runs against the recipe as given, and against each other."""
+        assert self.base is not None  # noqa: S101 - every race begins with it
+        return worth_of(results, self.base.result)
 
     def steps(self, share: float) -> int:
         """Return how many steps a share of the horizon is."""
@@ -101,6 +122,11 @@ class Race:
         return best
 
 
-def _step(score: float) -> float:
-    """Round a score to the resolution at which scores differ."""
-    return score if math.isinf(score) else round(score / ALIKE)
+def _step(worth: float) -> float:
+    """Round to the resolution at which candidates differ."""
+    return worth if math.isinf(worth) else round(worth / ALIKE)
+
+
+def _score(result: Result) -> float:
+    value = result.progress if result.metric is None else result.metric
+    return math.nan if result.lost else value

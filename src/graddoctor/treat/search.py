@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +10,7 @@ from graddoctor.remedies.pharmacy import PHARMACY
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause
 from graddoctor.treat.candidates import LARGEST, Candidates
-from graddoctor.treat.race import Entry, Race, Rung, score_of
+from graddoctor.treat.race import Entry, Race, Rung
 
 CLOSED = 0.95
 """A progress from which on nothing more is looked for."""
@@ -80,27 +79,21 @@ class Search:
 
     def run(self) -> Found:
         """Run all stages; what the deadline leaves out is not looked at."""
-        base = self._base()
-        first = self._first()
-        self._remember(self.race.halve(first, _SHARES, "first choice"))
+        if self.race.begin() is None:
+            return self.found()
+        self._remember(self.race.halve(self._first(), _SHARES, "first choice"))
         self._refine()
         if not self._done():
             more = self._more()
             if more:
                 self._remember(self.race.halve(more, _SHARES[1:], "in combination"))
                 self._refine()
-        return self.found(self._choose(base), base)
+        return self.found(self._choose())
 
-    def _base(self) -> Entry | None:
-        """Train the recipe as given, which all is compared with."""
-        self._remember(self.race.rung([None], 1.0, 1, "as given"))
-        entries = self.race.rungs[-1].entries
-        return entries[0] if entries else None
-
-    def found(self, remedy: Remedy | None = None, base: Entry | None = None) -> Found:
+    def found(self, remedy: Remedy | None = None) -> Found:
         """Put together what is known so far."""
         failed = (*self.candidates.failed, *self._lost())
-        return Found(remedy, tuple(self.race.rungs), base, self._tuned(), failed)
+        return Found(remedy, tuple(self.race.rungs), self.race.base, self._tuned(), failed)
 
     def _first(self) -> list[Remedy]:
         """What the blamed causes ask for, and the recipe's own rate tuned."""
@@ -132,38 +125,37 @@ class Search:
             return []
         return self.candidates.tuned(self._general(after)) if after else self._general(None)
 
-    def _choose(self, base: Entry | None) -> Remedy | None:
+    def _choose(self) -> Remedy | None:
         """The smallest of the finalists that comes near the best on further seeds too."""
-        if base is None:
+        finalists = self._finalists()
+        if not finalists:
             return None
-        floor = self._floor(base)
-        ranked = sorted(self.known.values(), key=lambda e: -e.score)
-        better = [e for e in ranked if e.remedy is not None and e.score > floor]
-        if not better:
-            return None
-        finalists = self._finalists(better, floor)
-        means = self._on_more_seeds(finalists, floor)
-        best = max(means.values())
-        near = best - MARGIN * (best - floor) if best > floor else best
+        means = self._on_more_seeds(finalists)
+        near = (1 - MARGIN) * max(means.values())
         close = [e for e in finalists if means[e.name] >= near]
         return min(close, key=lambda e: (*self._size(e), -means[e.name])).remedy
 
-    def _finalists(self, better: list[Entry], floor: float) -> list[Entry]:
+    def _finalists(self) -> list[Entry]:
         """The best, and the smallest of those that come near it."""
-        near = better[0].score - 2 * MARGIN * (better[0].score - floor)
-        close = sorted((e for e in better[1:] if e.score >= near), key=lambda e: (self._size(e), -e.score))
-        return [better[0], *close[: _FINALISTS - 1]]
+        ranked = [(e, worth) for e, worth in self._ranked() if e.remedy is not None and worth > MARGIN]
+        if not ranked:
+            return []
+        near = (1 - 2 * MARGIN) * ranked[0][1]
+        close = sorted((one for one in ranked[1:] if one[1] >= near), key=lambda one: self._size(one[0]))
+        return [ranked[0][0], *(entry for entry, _ in close[: _FINALISTS - 1])]
 
-    def _on_more_seeds(self, finalists: list[Entry], floor: float) -> dict[str, float]:
-        """Mean score of each finalist over the seeds of the search; a lost run is worth what is to be beaten."""
-        scores = {e.name: [e.score] for e in finalists}
-        if len(finalists) > 1:
-            for seed in range(1, 1 + _CHECKED_ON):
-                results = self.laboratory.run(self.race.tasks([e.remedy for e in finalists], 1.0, seed))
-                for entry, result in zip(finalists, results, strict=True):
-                    if result is not None:
-                        scores[entry.name].append(max(floor, score_of(result, by_metric=self.race.by_metric)))
-        return {name: sum(values) / len(values) for name, values in scores.items()}
+    def _on_more_seeds(self, finalists: list[Entry]) -> dict[str, float]:
+        """Mean worth of each finalist over the seeds of the search; a lost run is worth nothing."""
+        if len(finalists) == 1:
+            return {finalists[0].name: 1.0}
+        runs = [(entry.name, entry.result) for entry in finalists]
+        for seed in range(1, 1 + _CHECKED_ON):
+            results = self.laboratory.run(self.race.tasks([e.remedy for e in finalists], 1.0, seed))
+            runs += [(e.name, r) for e, r in zip(finalists, results, strict=True) if r is not None]
+        means: dict[str, list[float]] = {entry.name: [] for entry in finalists}
+        for (name, _), worth in zip(runs, self.race.worth([result for _, result in runs]), strict=True):
+            means[name].append(max(0.0, worth))
+        return {name: sum(values) / len(values) for name, values in means.items()}
 
     def _size(self, entry: Entry) -> tuple[int, int]:
         """How much is changed; among equals what addresses the blamed cause comes first."""
@@ -171,26 +163,26 @@ class Search:
         aimed = not self.aims or entry.remedy.causes[0] in self.aims[:1]
         return len(entry.remedy.each), int(not aimed)
 
-    def _floor(self, base: Entry) -> float:
-        """What is to be beaten; a run that was lost is worth nothing, and less than any other."""
-        if base.score > -math.inf:
-            return base.score
-        return min([0.0, *(e.score for e in self.known.values() if e.score > -math.inf)])
-
-    def _remember(self, entries: list[Entry]) -> list[Entry]:
+    def _remember(self, entries: list[Entry]) -> None:
         self.known |= {entry.name: entry for entry in entries}
-        return entries
+
+    def _ranked(self) -> list[tuple[Entry, float]]:
+        """All that ran at full length with their worth, the best first."""
+        entries = list(self.known.values())
+        worth = self.race.worth([entry.result for entry in entries])
+        return sorted(zip(entries, worth, strict=True), key=lambda one: -one[1])
 
     def _best(self) -> Entry | None:
-        return max(self.known.values(), key=lambda e: e.score, default=None)
+        ranked = self._ranked()
+        return ranked[0][0] if ranked and ranked[0][1] > 0 else None
 
     def _done(self) -> bool:
         best = self._best()
         return best is not None and not best.result.lost and best.result.progress >= CLOSED
 
     def _tuned(self) -> Entry | None:
-        rates = [e for e in self.known.values() if e.remedy and set(e.remedy.causes) == {Cause.LEARNING_RATE}]
-        return max(rates, key=lambda e: e.score, default=None)
+        rates = [e for e, _ in self._ranked() if e.remedy and set(e.remedy.causes) == {Cause.LEARNING_RATE}]
+        return rates[0] if rates else None
 
     def _lost(self) -> list[tuple[str, str]]:
         entries = [entry for rung in self.race.rungs for entry in rung.entries]

@@ -107,7 +107,7 @@ class _Course:
     def run(self, keep: Collection[str], deadline: float) -> Treatment:
         laboratory, found = self.laboratory, None
         candidates = Candidates(self._facts(), laboratory, keep)
-        race = Race(laboratory, self.horizon, by_metric=self.recipe.evaluate is not None)
+        race = Race(laboratory, self.horizon)
         search = Search(laboratory, candidates, race, self._aims())
         try:
             laboratory.deadline = deadline - self._reserve(deadline)
