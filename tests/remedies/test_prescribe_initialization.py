@@ -354,6 +354,15 @@ def test_a_loud_output_is_scaled_by_the_power_of_ten_that_is_needed():
     assert plan_of(small_output(Facts(taught(biased)))) == {"6.bias": ("constant", 0.0)}
 
 
+def test_a_loud_output_may_be_weight_normed():
+    def build():
+        model = with_head(1000.0)()
+        parametrizations.weight_norm(model[-1])
+        return model
+
+    assert plan_of(small_output(Facts(taught(build))))["6.weight"][0] == "scaled"
+
+
 def test_only_what_is_alike_is_drawn_anew():
     def build():
         model = stack(3, nn.Tanh)()

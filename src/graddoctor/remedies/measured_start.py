@@ -161,7 +161,8 @@ def small_output(facts: Facts, only: Collection[str] | None = None) -> Remedy | 
 
 
 def _silent(weight: str, bias: str) -> Plan:
-    return dict.fromkeys(filter(None, (weight, bias)), ("constant", 0.0))
+    quiet: Plan = {weight: ("scaled", 1e-12)}  # a normalised weight has no direction at zero
+    return quiet | ({bias: ("constant", 0.0)} if bias else {})
 
 
 def _first_loss(facts: Facts, plan: Plan) -> float:
