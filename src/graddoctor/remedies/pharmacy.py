@@ -41,7 +41,13 @@ PHARMACY: Mapping[Cause, tuple[Prescriber, ...]] = {
     Cause.SCHEDULE: (schedule.constant, schedule.cosine, schedule.warmed_up),
     Cause.OPTIMIZER: (optimizer.epsilon, optimizer.momentum, optimizer.optimizers),
     Cause.CLIPPING: (clipping.clip_lifted, clipping.clip_raised, graph.hooks_off, clipping.clipping),
-    Cause.WEIGHT_DECAY: (decay.decay_lifted, decay.decay_lowered, penalty.unpenalised, decay.decay_off_biases),
+    Cause.WEIGHT_DECAY: (
+        decay.decay_lifted,
+        decay.decay_lowered,
+        penalty.unpenalised,
+        decay.decay_off_biases,
+        decay.decay_added,
+    ),
     Cause.BATCHING: (data.shuffled,),
     Cause.PRECISION: (
         precision.float32_throughout,

@@ -39,6 +39,8 @@ class Candidates:
 
     def of(self, cause: Cause, after: Remedy | None = None) -> list[Remedy]:
         """Collect what one cause asks for, on top of another remedy if there is one; a rate is found by `tuned`."""
+        if after and cause is Cause.OPTIMIZER:  # another optimizer comes with a rate of its own
+            after = combined(part for part in after.each if part.rate == 1.0)
         facts = self.facts.after(after) if after else self.facts
         found = prescribe(cause, facts, self.failed)[:MOST]
         if cause is Cause.ACTIVATION:

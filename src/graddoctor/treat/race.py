@@ -115,7 +115,8 @@ class Race:
     def halve(self, candidates: Sequence[Remedy | None], shares: Sequence[float], title: str = "") -> list[Entry]:
         """Run rung after rung, keeping the better half (three at least), down to those that ran the last one."""
         best: list[Entry] = []
-        for share in shares:
+        lengths = {self.steps(share): share for share in shares}  # short runs have fewer rungs
+        for share in lengths.values():
             last = share == shares[-1]
             best = self.rung(candidates, share, len(candidates) if last else max(3, len(candidates) // 2), title)
             candidates = [entry.remedy for entry in best]

@@ -146,7 +146,7 @@ class _Course:
         seen = self.examination.observation
         norms = tuple(float(norm) for norm in seen.raw_norms[np.isfinite(seen.raw_norms)])
         suspects = tuple(dict.fromkeys(m for f in self.examination.findings for m in f.modules))
-        return Facts(self.recipe, norms, self.horizon, suspects)
+        return Facts(self.recipe, norms, seen.outcome.total_steps, suspects)
 
     def _aims(self) -> tuple[Cause, ...]:
         """What the findings blame, the most severe first."""
