@@ -24,6 +24,7 @@ from graddoctor.prove.task import Result, Setting, Task
 from graddoctor.prove.yardstick import smoothed, window_of, yardstick_of
 from graddoctor.recipe import Recipe
 from graddoctor.remedies.remedy import Remedy
+from graddoctor.threads import computing_with
 from graddoctor.tracebacks import first_line
 from graddoctor.train import Observer, evaluate, train
 
@@ -52,7 +53,7 @@ def run_task(setting: Setting, task: Task, within: float = math.inf) -> Result:
     watch = _Watch()
     began = time.perf_counter()
     try:
-        with _threads(setting.threads), _alarm(limit):
+        with computing_with(setting.threads), _alarm(limit):
             return _run(setting, task, time.monotonic() + limit, watch)
     except _Hung:
         return watch.lost("hung", f"no end after {limit:.3g} seconds", time.perf_counter() - began)
@@ -162,17 +163,6 @@ def _alarm(limit: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Compute with so many threads: another number adds in another order and gives other bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _free_memory(error: BaseException) -> None:
