@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - the name everybody uses
 from torch.overrides import TorchFunctionMode
 
+from graddoctor.errors import GraddoctorError
 from graddoctor.randomness import kept_random_state
 from graddoctor.recipe import Recipe
 from graddoctor.remedies.exchange import NOTHING, Replacement, exchange
@@ -180,7 +181,15 @@ def unsaturated(facts: Facts, to: str = "leaky_relu", kinds: Collection[str] | N
         ``"relu"``, ``"leaky_relu"`` (slope 0.1), ``"prelu"``, ``"elu"``, ``"selu"``, ``"gelu"`` or ``"silu"``.
     kinds
         As in `activation_swaps`.
+
+    Raises
+    ------
+    GraddoctorError
+        For another `to`.
     """
+    if to not in _REPLACEMENTS:
+        msg = f"to: expected one of {', '.join(map(repr, _REPLACEMENTS))}, got {to!r}"
+        raise GraddoctorError(msg)
     if facts.anatomy is None:
         return None
     hidden = facts.anatomy.hidden

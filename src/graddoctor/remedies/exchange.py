@@ -126,7 +126,7 @@ def _edits(
     watched = {owner: which for owner, which in calls.items() if owner not in written}
     for function, part in ((swap_calls, traced), (swap_calls_at_run, watched)):
         if part:
-            arguments = {"calls": part, "function": new.function, **options}
+            arguments = {"calls": part, "activation": new.function, **options}
             note = _note(body, part, new) if function is swap_calls_at_run else ""
             edits.append(Edit("model", function, arguments, note))
     return tuple(edits)

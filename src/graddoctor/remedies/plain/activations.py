@@ -45,26 +45,26 @@ def swap_modules(
 def swap_calls(
     model: nn.Module,
     calls: Mapping[str, tuple[int | str, ...]],
-    function: str | None,
+    activation: str | None,
     **options: Any,
 ) -> nn.Module:
-    """Call ``torch.nn.functional.<function>`` in place of nonlinearities that forwards call.
+    """Call ``torch.nn.functional.<activation>`` in place of nonlinearities that forwards call.
 
     ``calls`` has the names of the modules whose forward is rewritten by `torch.fx`, and which of
-    the nonlinearities it calls are meant: by number, counted from 0, or all of a name. Without a
-    ``function`` the call is left out. The new forward is this one object's: class, names and hooks
-    stay.
+    the nonlinearities it calls are meant: by number, counted from 0, or all of a name. Without
+    an ``activation`` the call is left out. The new forward is this one object's: class, names and
+    hooks stay.
     """
     for owner, chosen in calls.items():
         module = model.get_submodule(owner)
         if "forward" in vars(module):  # not the forward of its class, which is what fx reads
-            module.forward = WatchedForward(module, chosen, function, options)
+            module.forward = WatchedForward(module, chosen, activation, options)
             continue
         graph = OneLevelTracer().trace(module)
         named = ((nonlinearity_of(module, node), node) for node in graph.nodes)
         for number, (name, node) in enumerate([pair for pair in named if pair[0]]):
             if number in chosen or name in chosen:
-                exchange_node(module, node, function, options)
+                exchange_node(module, node, activation, options)
         code = graph.python_code("self")
         names = {name: thing for name, thing in code.globals.items() if not inspect.ismodule(thing)}
         module.forward = RewrittenForward(module, code.src, names)
@@ -92,7 +92,7 @@ def nonlinearity_of(module: nn.Module, node: fx.Node) -> str:
 
 
 def exchange_node(
-    module: nn.Module, node: fx.Node, function: str | None, options: dict[str, Any]
+    module: nn.Module, node: fx.Node, activation: str | None, options: dict[str, Any]
 ) -> None:
     """Put another function in the place of a call, in place where it was; ``None``: nothing."""
     given: Any = node.args[0] if node.args else node.kwargs["input"]
@@ -104,9 +104,9 @@ def exchange_node(
         in_place = in_place or any(arg is True for arg in node.args)
     with node.graph.inserting_before(node):
         new = given
-        if function is not None:
+        if activation is not None:
             source = node.graph.call_method("clone", (given,)) if in_place else given
-            new = node.graph.call_function(getattr(functional, function), (source,), options)
+            new = node.graph.call_function(getattr(functional, activation), (source,), options)
             new = node.graph.call_method("copy_", (given, new)) if in_place else new
     node.replace_all_uses_with(new)
     node.graph.erase_node(node)
@@ -132,7 +132,7 @@ class RewrittenForward:
 def swap_calls_at_run(
     model: nn.Module,
     calls: Mapping[str, tuple[int | str, ...]],
-    function: str | None,
+    activation: str | None,
     **options: Any,
 ) -> nn.Module:
     """Exchange calls as `swap_calls` does, while a forward that cannot be rewritten runs.
@@ -141,7 +141,7 @@ def swap_calls_at_run(
     """
     for owner, chosen in calls.items():
         module = model.get_submodule(owner)
-        module.forward = WatchedForward(module, chosen, function, options)
+        module.forward = WatchedForward(module, chosen, activation, options)
     return model
 
 
@@ -152,11 +152,11 @@ class WatchedForward:
         self,
         module: nn.Module,
         chosen: tuple[int | str, ...],
-        function: str | None,
+        activation: str | None,
         options: dict[str, Any],
     ) -> None:
         self.module, self.forward = module, module.forward
-        self.chosen, self.function, self.options = chosen, function, options
+        self.chosen, self.activation, self.options = chosen, activation, options
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the forward."""
@@ -165,7 +165,10 @@ class WatchedForward:
 
     def instead(self, x: torch.Tensor) -> torch.Tensor:
         """Compute what is put in the place of a call."""
-        return x if self.function is None else getattr(functional, self.function)(x, **self.options)
+        if self.activation is None:
+            return x
+        changed: torch.Tensor = getattr(functional, self.activation)(x, **self.options)
+        return changed
 
 
 class CallExchange(TorchFunctionMode):
@@ -188,7 +191,7 @@ class CallExchange(TorchFunctionMode):
         if number not in watched.chosen and kind not in watched.chosen:
             return func(*args, **kwargs)
         in_place = name.endswith("_") or kwargs.get("inplace") or any(arg is True for arg in args)
-        if in_place and watched.function is not None:
+        if in_place and watched.activation is not None:
             return x.copy_(watched.instead(x.clone()))
         return watched.instead(x)
 
