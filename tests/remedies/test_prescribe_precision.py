@@ -107,7 +107,9 @@ HALF_A_CURE = ("float16 weights", "masters")  # the gradient still rounds to zer
 def twin(given):
     """The same in float32, from the same start."""
     loss = (
-        given.loss if given.loss is tiny_loss else low_weights(torch.float32, SMALL if given.name.startswith("float16") else 1)
+        given.loss
+        if given.loss is tiny_loss
+        else low_weights(torch.float32, SMALL if given.name.startswith("float16") else 1)
     )
     dtype = next(build_model(given).parameters()).dtype
     return given.with_(model=lambda: Net(dtype=dtype).float(), loss=loss, precision=None)
@@ -179,6 +181,34 @@ def test_the_scale_is_a_power_of_two_that_brings_the_gradient_up():
 def test_a_gradient_that_overflows_is_scaled_down():
     given = recipe(model=build(way=RoundsBack.apply), loss=lambda m, b: 1e7 * cross_entropy(m, b))
     assert loss_scaled(Facts(given)).edits[-1].arguments["scale"] < 2.0**-4
+
+
+def test_recurrent_layers_are_given_their_casts_too():
+    given = recipe(model=build(dtype=torch.bfloat16, recurrent=True), loss=low_weights(torch.bfloat16))
+    treated = master_weights(Facts(given))(given)
+    model, seen = build_model(treated), []
+    model.body.register_forward_pre_hook(lambda m, _: seen.extend(w.dtype for w in m._flat_weights))
+    treated.loss(model, data())
+    assert set(seen) == {torch.bfloat16}
+    assert all(a is b for a, b in zip(model.body.parameters(), model.body._flat_weights, strict=True))
+
+
+class Cached(nn.Module):
+    """Holds a weight where nobody looks."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 2).bfloat16()
+        self.held = [self.linear.weight]
+
+    def forward(self, x):
+        return functional.linear(x, self.held[0], self.linear.bias)
+
+
+def test_weights_that_are_held_elsewhere_are_left_in_16_bits():
+    given = recipe(model=Cached, loss=low_weights(torch.bfloat16))
+    assert master_weights(Facts(given)) is None
+    assert float32_throughout(Facts(given)) is not None
 
 
 def test_float32_takes_no_more_than_is_needed():

@@ -24,7 +24,7 @@ from graddoctor.remedies.plain.precision import (
     widen_weights,
 )
 from graddoctor.remedies.remedy import Remedy
-from graddoctor.remedies.sixteen_bits import LOW, first_loss, gradient_scale, low_types, uses_low_precision
+from graddoctor.remedies.sixteen_bits import LOW, gradient_scale, low_types, same_first_loss, uses_low_precision
 from graddoctor.terms import Cause
 from graddoctor.train import build_model
 
@@ -111,14 +111,13 @@ def bfloat16_autocast(facts: Facts) -> Remedy | None:
 def master_weights(facts: Facts) -> Remedy | None:
     """Keep 16-bit weights in float32 and cast them in each forward pass.
 
-    ``None`` where no trainable weight has 16 bits, or where the loss would not be the same to the last bit: fused
-    recurrent layers hold their weights a second time.
+    ``None`` where no trainable weight has 16 bits, or where the loss would not be the same to the last bit.
 
     Source: Micikevicius et al. 2018, section 3.1.
     """
     if not any(p.dtype in LOW and p.requires_grad for p in facts.model.parameters()):
         return None
-    if first_loss(facts.recipe) != first_loss(edited(facts.recipe, MASTER_WEIGHTS)):
+    if not same_first_loss(facts.recipe, edited(facts.recipe, MASTER_WEIGHTS)):
         return None
     cost = "4 bytes more for each weight"
     return Remedy.written("float32 master weights", (Cause.PRECISION,), MASTER_WEIGHTS, source=SOURCE, cost=cost)
@@ -139,7 +138,7 @@ def loss_scaled(facts: Facts) -> Remedy | None:
     if any(p.dtype in LOW for p in facts.model.parameters()):
         edits = (*MASTER_WEIGHTS, *edits)
     treated = edited(facts.recipe, edits)
-    if edits and first_loss(treated) != first_loss(facts.recipe):
+    if edits and not same_first_loss(facts.recipe, treated):
         return None
     scale = gradient_scale(treated)
     if scale is None:

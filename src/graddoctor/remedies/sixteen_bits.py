@@ -94,15 +94,18 @@ def low_types(recipe: Recipe) -> set[torch.dtype] | None:
     return types
 
 
-def first_loss(recipe: Recipe) -> float | None:
-    """Return the loss at the start; ``None`` if it raises."""
-    try:
+def same_first_loss(one: Recipe, other: Recipe) -> bool:
+    """Whether two recipes begin with the same loss, to the last bit."""
+    losses = []
+    for recipe in (one, other):
         batch = BatchSource(recipe).first(1)[0]
         model = build_model(recipe)
-        with seeded(recipe.seed), torch.enable_grad():
-            return float(loss_of(recipe, model, batch).detach())
-    except Exception:  # noqa: BLE001 - such as weights that are held elsewhere too
-        return None
+        try:
+            with seeded(recipe.seed), torch.enable_grad():
+                losses.append(float(loss_of(recipe, model, batch).detach()))
+        except Exception:  # noqa: BLE001 - such as weights that are held elsewhere too
+            return False
+    return losses[0] == losses[1]
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def show_casts(model: nn.Module, inputs: Any = None) -> None:
             module.__dict__["masters"][name] = master
             if master not in casts:
                 casts[master] = master.to(dtype)
-            module._parameters[name] = casts[master]  # noqa: SLF001
+            place_weight(module, name, casts[master])
 
 
 def show_masters(model: nn.Module, inputs: Any = None, output: Any = None) -> None:
@@ -57,5 +57,12 @@ def show_masters(model: nn.Module, inputs: Any = None, output: Any = None) -> No
         return
     for module in model.modules():
         masters = module.__dict__.get("masters", {})
-        module._parameters.update(masters)  # noqa: SLF001
-        masters.clear()
+        while masters:
+            place_weight(module, *masters.popitem())
+
+
+def place_weight(module: Any, name: str, weight: torch.Tensor) -> None:
+    """Put a tensor in the place of a parameter; recurrent layers hold theirs a second time."""
+    module._parameters[name] = weight  # noqa: SLF001
+    if name in getattr(module, "_flat_weights_names", ()):
+        module._flat_weights[module._flat_weights_names.index(name)] = weight  # noqa: SLF001
