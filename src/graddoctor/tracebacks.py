@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import site
 import sysconfig
@@ -67,6 +68,7 @@ def shorten(path: str | os.PathLike[str]) -> str:
         return str(path)
 
 
+@functools.cache  # asked for hundreds of modules, over and over
 def is_users(filename: str) -> bool:
     """Whether a source file is the user's own: no library's and not graddoctor's."""
     if filename.startswith("<"):  # <frozen importlib>, <string>; but what was typed into a prompt is the user's

@@ -2,58 +2,41 @@
 
 from __future__ import annotations
 
-import math
-from concurrent.futures import Future
-from types import TracebackType
-from typing import Self
+import warnings
 
-from typing_extensions import override
+from graddoctor.errors import TrialsError
+from graddoctor.prove.processes import Processes
+from graddoctor.prove.ray_tasks import RayTasks
+from graddoctor.prove.serial import Serial, TaskExecutor
+from graddoctor.prove.task import Setting
+from graddoctor.prove.travel import check_travels
 
-from graddoctor.prove.run_task import run_task
-from graddoctor.prove.task import Result, Setting, Task
-
-
-class TaskExecutor:
-    """The shape of a `concurrent.futures.Executor` that is handed tasks instead of functions.
-
-    Attributes
-    ----------
-    slots
-        Tasks that run side by side.
-    """
-
-    slots = 1
-
-    def submit(self, task: Task, within: float = math.inf) -> Future[Result]:
-        """Have a task trained, within so many seconds if those are fewer than the setting's limit."""
-        raise NotImplementedError
-
-    def shutdown(self, *, cancel_futures: bool = False) -> None:
-        """End; what is pending is finished first, or given up with ``cancel_futures``."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.shutdown(cancel_futures=problem is not None)
-
-
-class Serial(TaskExecutor):
-    """Trains in this process, when a task is submitted."""
-
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
-
-    @override
-    def submit(self, task: Task, within: float = math.inf) -> Future[Result]:
-        """Train it now; Ctrl-C comes through."""
-        future: Future[Result] = Future()
-        future.set_result(run_task(self.setting, task, within))
-        return future
+__all__ = ["Processes", "RayTasks", "Serial", "TaskExecutor", "executor"]
 
 
 def executor(workers: int = 0, *, ray: str | bool = False, setting: Setting) -> TaskExecutor:
-    """Make the executor that was asked for."""
-    return Serial(setting)
+    """Make the executor that was asked for; where the recipe cannot travel, one in this process, with a warning.
+
+    Parameters
+    ----------
+    workers
+        Processes that train side by side; 0: this one. With Ray the most tasks at a time; 0: as many as it has room
+        for.
+    ray
+        ``True`` starts Ray on this machine, a string is the address of a cluster (``"auto"``: the one that is near).
+
+    Raises
+    ------
+    MissingExtraError
+        Ray is not installed.
+    TrialsError
+        The cluster cannot be reached.
+    """
+    if not workers and not ray:
+        return Serial(setting)
+    try:
+        check_travels(setting)
+    except TrialsError as error:
+        warnings.warn(f"{error}; it is trained in this process", stacklevel=2)
+        return Serial(setting)
+    return RayTasks(setting, ray, workers) if ray else Processes(setting, workers)

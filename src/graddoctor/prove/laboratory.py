@@ -7,8 +7,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 
-from graddoctor.prove.executors import Serial, TaskExecutor
+from graddoctor.prove.serial import Serial, TaskExecutor
 from graddoctor.prove.store import TrialStore
 from graddoctor.prove.task import Result, Setting, Task
 
@@ -117,10 +118,11 @@ class Laboratory:
                     return  # the time is over
                 wait(running, return_when=FIRST_COMPLETED)
                 done += self._take_in(running)
+                self.tell(PHASE, done, total, ", ".join(task.name for _, task in running.values()))
         except BaseException:
-            for future in running:
-                future.cancel()
-            self._take_in(running)
+            self.executor.abandon()
+            with suppress(Exception):  # what is over is kept; what raises is not what was asked for
+                self._take_in(running)
             raise
 
     def _take_in(self, running: dict[Future[Result], tuple[str, Task]]) -> int:
@@ -128,8 +130,6 @@ class Laboratory:
         ended = [future for future in running if future.done()]
         for future in ended:
             key, task = running.pop(future)
-            if future.cancelled():
-                continue
             result = future.result()
             if result.ended in _CUT_SHORT and self.late:
                 continue  # by the deadline, not by the limit: it says nothing

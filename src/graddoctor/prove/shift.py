@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import random
 from collections.abc import Callable, Iterable, Iterator
@@ -13,8 +12,6 @@ import numpy as np
 import torch
 
 from graddoctor.tracebacks import is_users
-
-_is_users = functools.cache(is_users)  # asked for hundreds of modules at every network that is built
 
 _MODULUS = 2**32  # NumPy takes no seed above, and torch uses no more bits of one
 
@@ -59,7 +56,7 @@ def _namespaces(originals: Iterable[Any], code: Callable[..., Any] | None) -> li
     for space in gc.get_referrers(*originals):
         if isinstance(space, dict) and "__builtins__" in space:
             file = space.get("__file__")
-            if space is here or not isinstance(file, str) or _is_users(file):  # a notebook has no file
+            if space is here or not isinstance(file, str) or is_users(file):  # a notebook has no file
                 spaces.append(space)
     return list({id(space): space for space in spaces}.values())
 
