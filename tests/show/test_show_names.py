@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from graddoctor.show import words
 from graddoctor.show.html import to_html
 from graddoctor.show.markdown import to_markdown
-from graddoctor.show.names import BESIDE, called, readable, trimmed
+from graddoctor.show.names import BESIDE, became, called, readable, trimmed
 from graddoctor.show.notebook import notebook_html
 from graddoctor.show.report import Part, Report, Row, Waterfall
 from graddoctor.show.save import save
@@ -176,3 +176,26 @@ def test_trimming_keeps_the_name_whole(name, kinds, width):
 def test_a_column_of_names_keeps_the_numbers():
     names = [f"model.decoder.layers.{i} · TransformerEncoderLayer → LayerNorm" for i in range(12)]
     assert words.fitted(names, 34)[11] == "11 · TransformerEncoderLayer → …"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        ("7 · Linear → Sigmoid", "7 · Linear → ReLU", "7 · Linear → Sigmoid » ReLU"),
+        ("7 · Linear → Sigmoid", "7 · Linear → Sigmoid", "7 · Linear → Sigmoid"),
+        ("7 · Linear", "7 · Linear → ReLU", "7 · Linear » Linear → ReLU"),
+        ("7 · Linear", None, "7 · Linear"),
+        (None, "7 · Norm", "7 · Norm"),
+        ("head", "head", "head"),
+    ],
+)
+def test_what_a_row_was_and_what_it_became(before, after, shown):
+    assert became(before, after) == shown
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [(40, "7 · Linear → Sigmoid » ReLU"), (20, "7 · … » ReLU"), (11, "7"), (3, "7")],
+)
+def test_what_it_became_is_said_as_long_as_there_is_room(width, shown):
+    assert trimmed("7 · Linear → Sigmoid » ReLU", width) == shown

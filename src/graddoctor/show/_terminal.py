@@ -13,7 +13,16 @@ from graddoctor.show import words
 
 QUIET = "dim"
 _ASCII = str.maketrans(
-    {"\N{EN DASH}": "-", "\N{EM DASH}": "-", "\N{MINUS SIGN}": "-", "…": "...", "→": "->", "←": "<-", "×": "x"}
+    {
+        "\N{EN DASH}": "-",
+        "\N{EM DASH}": "-",
+        "\N{MINUS SIGN}": "-",
+        "…": "...",
+        "→": "->",
+        "»": ">>",
+        "←": "<-",
+        "×": "x",
+    }
     | {"·": "-", "‖": "||", "≤": "<=", "≥": ">=", "±": "+-", "≈": "~", "“": '"', "”": '"', "²": "^2", "√": "sqrt "}
     | {"\N{LEFT SINGLE QUOTATION MARK}": "'", "\N{RIGHT SINGLE QUOTATION MARK}": "'", "\u00a0": " ", "\u202f": " "}
 )

@@ -44,7 +44,7 @@ def budget_panel(
     """Draw one waterfall; on a scale of its own, unless it shares one (``domain``)."""
     base = alt.Chart(axes.data(bars)).encode(y=axes.depth_axis([bar["name"] for bar in bars], labels=labels))
     tooltip = [alt.Tooltip(f"{name}:N") for name in ("name", "kind", "decades")]
-    scale = alt.Undefined if domain is None else alt.Scale(domain=list(domain), nice=False)
+    scale = alt.Undefined if domain is None else alt.Scale(domain=list(domain), nice=True)
     x = alt.X("from:Q", title="decades of gradient, counted from the loss", scale=scale)
     spans = base.mark_bar().encode(x=x, x2="to:Q", color=colour, tooltip=tooltip)
     ends = base.transform_filter("datum.what == 'ends here'").mark_point(shape="cross", filled=True, size=90, angle=45)

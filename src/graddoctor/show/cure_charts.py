@@ -18,7 +18,7 @@ from graddoctor.show.charts import budget_colour, budget_panel, waterfall_bars
 from graddoctor.show.cure import Curves, Evidence, PairedOutcome, Race
 from graddoctor.show.palette import LIGHT, Palette
 from graddoctor.show.report import LossCurve, Waterfall
-from graddoctor.show.thin import pair_rows
+from graddoctor.show.thin import pair_name, pair_rows
 
 ROWS = 60
 """Rows of the picture of two budgets; smaller ones beyond are folded together."""
@@ -35,12 +35,11 @@ _DECADE = 2.0  # losses that span less are drawn on an even axis
 def budgets_chart(before: Waterfall, after: Waterfall, palette: Palette = LIGHT) -> Chart:
     """Draw two waterfalls side by side, row beside row, on one scale of decades."""
     pairs = pair_rows(before.rows, after.rows, ROWS)[::-1]
-    names = _apart([next(row.name for row in pair if row is not None) for pair in pairs])
+    names = _apart([pair_name(pair) for pair in pairs])
     given = waterfall_bars([(name, one) for name, (one, _) in zip(names, pairs, strict=True)], before)
     treated = waterfall_bars([(name, other) for name, (_, other) in zip(names, pairs, strict=True)], after)
     edges = [bar[end] for bar in (*given, *treated) for end in ("from", "to") if end in bar]
-    low, high = math.floor(min([0.0, *edges])), math.ceil(max([0.0, *edges]))
-    domain = (low, max(high, low + 1))
+    domain = min([0.0, *edges]), max([0.0, *edges])
     colour = budget_colour([*given, *treated], palette)
     left = budget_panel(given, colour, domain=domain).properties(width=320, title=_total(told.GIVEN, before))
     right = budget_panel(treated, colour, domain=domain, labels=False)

@@ -11,7 +11,7 @@ from graddoctor.show.checkup_markdown import ROWS
 from graddoctor.show.cure import Budgets, CureReport, Evidence, Prescription, Race
 from graddoctor.show.names import readable_cure
 from graddoctor.show.report import Row, Waterfall
-from graddoctor.show.thin import pair_rows
+from graddoctor.show.thin import pair_name, pair_rows
 
 CANDIDATES = 40
 """Candidates in the table of the race; the rest got no further."""
@@ -97,7 +97,7 @@ def _budgets(budgets: Budgets) -> Iterator[str]:
     yield "## Gradient budget"
     yield plain(told.budgets(budgets))
     rows = [
-        (next(row.name for row in pair if row is not None), _decades(pair[0], before), _decades(pair[1], after))
+        (pair_name(pair), _decades(pair[0], before), _decades(pair[1], after))
         for pair in pair_rows(before.rows, after.rows, ROWS)[::-1]
     ]
     totals = [f"**{words.signed(one.total)}**" for one in (before, after)]

@@ -13,7 +13,7 @@ from graddoctor.show.checkup_text import GAINED, LOST, ROWS
 from graddoctor.show.cure import Budgets, CureReport, Evidence, PairedOutcome, Prescription, Race
 from graddoctor.show.names import readable_cure
 from graddoctor.show.report import Row, Waterfall
-from graddoctor.show.thin import RowPair, pair_rows
+from graddoctor.show.thin import RowPair, pair_name, pair_rows
 
 CANDIDATES = 20
 """Candidates of the race that a terminal shows; the rest fell on the first rung."""
@@ -144,8 +144,8 @@ def _budgets(page: Page, budgets: Budgets) -> None:
 
 
 def _beside(page: Page, pairs: Sequence[RowPair], before: Waterfall, after: Waterfall) -> None:
-    names = [next(row.name for row in pair if row is not None) for pair in pairs]
-    names = [page.clean(name) for name in words.fitted(names, max(page.width // 4, 16))]
+    names = list(map(pair_name, pairs))
+    names = [page.clean(name) for name in words.fitted(names, max(page.width // 3, 16))]
     width = max(map(len, names))
     room = max((page.width - width - 4 - 2 * (_VALUE + 2)) // 2, 0)
     scale = max((abs(row.decades) for pair in pairs for row in pair if row and row.decades), default=1.0)

@@ -10,9 +10,9 @@ from typing import Any
 from graddoctor.show import words
 from graddoctor.show.names import BESIDE
 from graddoctor.show.report import Part, Row, Waterfall
-from graddoctor.show.thin import fold, pair_rows
+from graddoctor.show.thin import fold, pair_name, pair_rows
 
-_WIDEST = 30  # characters of a row's name
+_WIDEST = 34  # characters of a row's name
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _drawn(columns: Sequence[Sequence[Row | None]], waterfalls: tuple[Waterfall,
     sides = [
         list(_bars(column, waterfall, low, high, parts)) for column, waterfall in zip(columns, waterfalls, strict=True)
     ]
-    full = [next(row.name for row in rows if row is not None) for rows in zip(*columns, strict=True)]
+    full = [pair_name((rows[0], rows[-1])) for rows in zip(*columns, strict=True)]
     lines = []
     for whole, name, bars in zip(full, words.fitted(full, _WIDEST), zip(*sides, strict=True), strict=True):
         head, _, beside = name.partition(BESIDE)

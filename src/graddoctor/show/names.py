@@ -14,7 +14,7 @@ from graddoctor.show.cure import Budgets, CureReport
 from graddoctor.show.report import HeatMap, LayerActivation, Part, Report, Row, Waterfall
 from graddoctor.terms import Finding
 
-BESIDE, THEN, MORE = " · ", " → ", "…"
+BESIDE, THEN, BECAME, MORE = " · ", " → ", " » ", "…"
 _MOST = 3  # classes that a row names
 
 Classes = Mapping[str, str]
@@ -78,11 +78,23 @@ def told(finding: Finding, classes: Classes) -> Finding:
 def trimmed(name: str, width: int) -> str:
     """Say less beside a name that is too long: ``"17 · Linear → …"``, or nothing; the name itself stays whole."""
     head, beside, rest = name.partition(BESIDE)
-    kinds = rest.removesuffix(THEN + MORE).split(THEN) if beside else []
+    before, changed, after = rest.partition(BECAME)
+    if changed and len(name) > width:
+        name = head + BESIDE + MORE + BECAME + after
+    kinds = before.removesuffix(THEN + MORE).split(THEN) if beside else []
     while kinds and len(name) > width:
         kinds.pop()
         name = head + BESIDE + THEN.join([*kinds, MORE]) if kinds else head
     return name
+
+
+def became(before: str | None, after: str | None) -> str:
+    """Name the same row of two budgets: ``"17 · Linear → Sigmoid » ReLU"`` where its classes have changed."""
+    if before is None or after is None or before == after:
+        return before or after or ""
+    one, other = (name.partition(BESIDE)[2].split(THEN) for name in (before, after))
+    changed = [new for old, new in zip(one, other, strict=True) if old != new] if len(one) == len(other) else other
+    return before + BECAME + THEN.join(changed)
 
 
 def _numbered(name: str) -> bool:

@@ -15,7 +15,7 @@ from graddoctor.show.names import readable, readable_cure
 from graddoctor.show.palette import DARK, LIGHT
 from graddoctor.show.report import Report, Row
 from graddoctor.show.text import to_text
-from graddoctor.show.thin import fold, pair_rows
+from graddoctor.show.thin import fold, pair_name, pair_rows
 
 ROWS = 60
 """Budget rows in a notebook; smaller ones beyond are folded together."""
@@ -45,10 +45,11 @@ def _of_cure(report: CureReport) -> tuple[str, dict[str, Any]]:
     report = readable_cure(report)
     both, single = report.budgets.both, report.budgets.single
     pairs = () if both is None else pair_rows(both[0].rows, both[1].rows, ROWS)[::-1]
+    named = [(pair_name(pair), *pair) for pair in pairs]
     rows = () if single is None else fold(single.rows, ROWS)[::-1]
     runs = cure_words.runs(report.race)[:CANDIDATES] if report.race is not None else []
     widest = _widest([*rows, *(row for pair in pairs for row in pair)])
-    values = {"report": report, "told": cure_words, "pairs": pairs, "rows": rows, "widest": widest, "runs": runs}
+    values = {"report": report, "told": cure_words, "pairs": named, "rows": rows, "widest": widest, "runs": runs}
     return "cure_notebook.html.j2", values
 
 

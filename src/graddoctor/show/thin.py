@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from graddoctor.show.names import BESIDE
+from graddoctor.show.names import BESIDE, became
 from graddoctor.show.report import HeatMap, LossCurve, Part, Row, UpdateRatios
 
 Item = TypeVar("Item")
@@ -26,6 +26,12 @@ def fold(rows: Sequence[Row], limit: int) -> tuple[Row, ...]:
 
 RowPair = tuple[Row | None, Row | None]
 """The same row of two budgets; ``None`` where one of them has no such row."""
+
+
+def pair_name(pair: RowPair) -> str:
+    """Name a row of two budgets."""
+    before, after = (None if row is None else row.name for row in pair)
+    return became(before, after)
 
 
 def pair_rows(before: Sequence[Row], after: Sequence[Row], limit: int) -> tuple[RowPair, ...]:
