@@ -23,16 +23,18 @@ def drawn(chart):
 
 
 @pytest.mark.parametrize("palette", [LIGHT, DARK, PAGE])
-def test_every_chart_is_valid_and_can_be_drawn(palette, cured, not_cured, crowded, interrupted):
-    for report in (cured, not_cured, crowded, interrupted):
-        drawn(charts.race_chart(report.race, 40, palette))
-    for report in (cured, not_cured):
-        drawn(charts.outcomes_chart(report.proof, palette))
-        drawn(charts.difference_chart(report.proof, palette))
-        drawn(charts.curves_chart(report.curves, palette))
-    drawn(charts.curves_chart(crowded.curves, palette))
-    for report in (cured, crowded):
-        drawn(charts.budgets_chart(*report.budgets.both, palette))
+def test_every_chart_is_valid_and_can_be_drawn(palette, cured):
+    drawn(charts.race_chart(cured.race, 40, palette))
+    drawn(charts.outcomes_chart(cured.proof, palette))
+    drawn(charts.difference_chart(cured.proof, palette))
+    drawn(charts.curves_chart(cured.curves, palette))
+    drawn(charts.budgets_chart(*cured.budgets.both, palette))
+
+
+def test_odd_names_and_curves_can_be_drawn(not_cured, crowded, interrupted):
+    drawn(charts.race_chart(interrupted.race, 40))
+    drawn(charts.race_chart(not_cured.race, 40))
+    drawn(charts.curves_chart(crowded.curves))
 
 
 def test_both_budgets_share_one_scale_and_add_up(cured):
