@@ -113,7 +113,59 @@ def test_statistics_are_written_with_six_digits_and_with_more_where_the_mean_is_
     assert arguments["mean"][0] == pytest.approx(float(X[:, 0].mean()) + 500 + 1e7, abs=1e-2)
 
 
-def test_missing_numbers_do_not_spoil_the_statistics():
+def with_gaps(x, gap, share=0.05):
+    gaps = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) < share
+    return torch.where(gaps, gap, x), gaps
+
+
+def test_a_number_that_stands_for_missing_values_becomes_the_mean():
+    x, gaps = with_gaps(3 * X + 1, -999.0)
+    arguments = literals(x)
+    assert arguments["missing"] == -999
+    assert arguments["std"] == pytest.approx(3, rel=0.3)
+    (edit,) = standardised_input(Facts(regression(x))).edits
+    assert "-999 stands for a missing value" in edit.note
+    seen = []
+    model = edit(regression(x)).model()
+    model[0].register_forward_hook(lambda _, args, __: seen.append(args[0]))
+    model(x)
+    assert not seen[0][gaps].any()
+    assert float(seen[0][~gaps].std()) == pytest.approx(1, rel=0.3)
+
+
+NO_SENTINELS = {
+    "an outlier": torch.cat([X, torch.full((1, 6), -999.0)])[1:] * torch.tensor([1.0, 0, 0, 0, 0, 0]),
+    "one hot": 30 * torch.eye(6)[torch.arange(64) % 6],
+    "bytes": (255 * torch.rand(64, 6)).round(),
+    "bytes that saturate": (600 * torch.rand(64, 6) - 100).clamp(0, 255),
+}
+
+
+@pytest.mark.parametrize("x", NO_SENTINELS.values(), ids=NO_SENTINELS.keys())
+def test_other_extremes_stand_for_themselves(x):
+    assert "missing" not in literals(x)
+
+
+def test_numbers_that_are_none_become_the_mean_where_they_spoil_the_loss():
+    x, _ = with_gaps(X, torch.nan)
+    given = regression(x)
+    remedy = standardised_input(Facts(given))
+    assert remedy.edits[0].arguments["nan_is_missing"] is True
+    losses, _ = plain_loop(remedy(given))
+    assert end(losses) < 0.5 * float(Y.var())
+    assert_same_when_pasted(given.with_(epochs=2), remedy)
+
+
+def test_a_network_that_knows_its_missing_numbers_is_left_alone():
+    class Filling(nn.Linear):
+        def forward(self, x):
+            return super().forward(x.nan_to_num(0.0))
+
+    x, _ = with_gaps(X, torch.nan)
+    assert standardised_input(Facts(regression(x, model=lambda: Filling(6, 1)))) is None
+
+
+def test_numbers_that_are_none_do_not_spoil_the_statistics():
     x = 100 * X
     x[3, 2], x[5, 1] = torch.nan, torch.inf
     assert literals(x)["std"] == pytest.approx(100, rel=0.2)

@@ -179,7 +179,17 @@ def watched():
     return model
 
 
-@pytest.mark.parametrize("model", [watched, lambda: Net(whole)], ids=["hooks that look on", "no hooks"])
+def without_numbers():
+    model = watched()
+    model.body.weight.data.fill_(torch.nan)
+    return model
+
+
+@pytest.mark.parametrize(
+    "model",
+    [watched, lambda: Net(whole), without_numbers],
+    ids=["hooks that look on", "no hooks", "gradients that are no numbers"],
+)
 def test_hooks_that_change_nothing_are_left_alone(model):
     assert hooks_off(Facts(training(whole, model=model))) is None
 

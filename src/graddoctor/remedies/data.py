@@ -45,7 +45,7 @@ def standardised_inputs() -> Remedy:
 
 def standardised_input(facts: Facts) -> Remedy | None:
     """Shift and scale the inputs that are out of scale; ``None`` where all are ordinary, or whole numbers."""
-    odd = [scale for scale in input_scales(facts.recipe) if not scale.seen.ordinary]
+    odd = [scale for scale in input_scales(facts.recipe) if not scale.ordinary]
     if not odd:
         return None
     edits = _input_edits(facts.recipe, odd)
@@ -65,7 +65,14 @@ def _input_edit(model: nn.Module, scale: InputScale, *, alone: bool) -> Edit:
     arguments = {"mean": mean, "std": std, "position": scale.position, "keyword": scale.keyword, "prefix": prefix}
     if isinstance(std, list):
         arguments["trailing_axes"] = scale.seen.trailing
-    return Edit("model", standardise_input, arguments, "Mean and deviation of the inputs, from the first batches.")
+    note = "Mean and deviation of the inputs, from the first batches."
+    if scale.missing is not None:
+        arguments["missing"] = scale.missing
+        note += f" {scale.missing:g} stands for a missing value and becomes the mean."
+    if scale.nan_is_missing:
+        arguments["nan_is_missing"] = True
+        note += " NaN becomes the mean."
+    return Edit("model", standardise_input, arguments, note)
 
 
 def standardised_targets() -> Remedy:

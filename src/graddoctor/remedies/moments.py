@@ -31,6 +31,9 @@ _OFFSET = 3.0
 _DIGITS = 6
 _IMAGE = 4  # batch, channel, height, width
 
+_OFTEN = 3
+
+_Key = tuple[int | None, str | None]
 Moments = tuple[torch.Tensor, torch.Tensor]
 """Mean and standard deviation."""
 
@@ -58,12 +61,12 @@ class Running:
     high: torch.Tensor
 
     @classmethod
-    def of(cls, value: torch.Tensor) -> Running:
-        """Sum up a tensor: features are its last axis, of images the channels."""
+    def of(cls, value: torch.Tensor, missing: float | None = None) -> Running:
+        """Sum up a tensor but for what is `missing`: features are its last axis, of images the channels."""
         image = value.ndim >= _IMAGE
         rows = value.detach().movedim(1, -1) if image else value.detach()
         flat = rows.reshape(-1, rows.shape[-1] if rows.ndim > 1 else 1).cpu().double()
-        known = flat.isfinite()
+        known = flat.isfinite() & (flat != missing) if missing is not None else flat.isfinite()
         count = known.sum(0).double()
         origin = torch.where(known, flat, 0.0).sum(0) / count.clamp_min(1)
         shifted = torch.where(known, flat - origin, 0.0)
@@ -144,11 +147,35 @@ class Running:
 
 @dataclass(frozen=True)
 class InputScale:
-    """One floating input of a network, by position and keyword, and its moments."""
+    """One floating input of a network, by position and keyword, and its moments.
+
+    Attributes
+    ----------
+    seen
+        All that is finite, but for what is missing.
+    missing
+        A number that stands for a missing value.
+    nan_is_missing
+        Whether there are NaN that make the loss one.
+    ordinary
+        Whether a network can take it as it is.
+    """
 
     position: int | None
     keyword: str | None
     seen: Running
+    missing: float | None
+    nan_is_missing: bool
+    ordinary: bool
+
+    @classmethod
+    def of(cls, key: _Key, values: list[torch.Tensor], *, lost: bool) -> InputScale:
+        """Measure one input; `lost` says that a loss was not finite."""
+        whole = reduce(Running.plus, map(Running.of, values))
+        nan = lost and any(bool(value.isnan().any()) for value in values)
+        missing = _sentinel(whole, values)
+        seen = whole if missing is None else _without(values, missing)
+        return cls(*key, seen, missing, nan, whole.ordinary and not nan)
 
     def literals(self) -> tuple[float | list[float], float | list[float]]:
         """Mean and deviation as numbers to write down: one a feature where features differ and are not too many."""
@@ -167,6 +194,25 @@ class InputScale:
         return high <= _ALIKE * low and float(mean.max() - mean.min()) <= low
 
 
+def _without(values: list[torch.Tensor], missing: float) -> Running:
+    return reduce(Running.plus, (Running.of(value, missing) for value in values))
+
+
+def _sentinel(whole: Running, values: list[torch.Tensor]) -> float | None:
+    """A number far from all others that occurs too often to be a measurement, such as -999."""
+    if whole.ordinary:
+        return None
+    for candidate in (float(whole.low.min()), float(whole.high.max())):
+        rest = _without(values, candidate)
+        often = float(whole.count.sum() - rest.count.sum())
+        if often < _OFTEN or not bool((rest.spread > 0).any()):
+            continue
+        lowest, highest = float(rest.low.min()), float(rest.high.max())
+        if max(lowest - candidate, candidate - highest) > 2 * (highest - lowest):
+            return candidate
+    return None
+
+
 def rounded(mean: float, std: float) -> tuple[float, float]:
     """Six significant digits; of a mean as many more as its deviation needs."""
     std = float(f"{std:.{_DIGITS}g}")
@@ -176,28 +222,22 @@ def rounded(mean: float, std: float) -> tuple[float, float]:
 
 def input_scales(recipe: Recipe) -> list[InputScale]:
     """Measure every floating tensor that the loss hands to the network, over the recipe's first batches."""
-    seen: dict[tuple[int | None, str | None], Running] = {}
+    seen: dict[_Key, list[torch.Tensor]] = {}
     model = build_model(recipe)
     names = _positional(model)
 
     def look(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        for position, value in enumerate(args):
-            keyword = names[position] if position < len(names) else None
-            _see(seen, (position, keyword), value)
-        for keyword, value in kwargs.items():
-            _see(seen, (names.index(keyword) if keyword in names else None, keyword), value)
+        given: dict[_Key, Any] = {(k, names[k] if k < len(names) else None): value for k, value in enumerate(args)}
+        given |= {(names.index(name) if name in names else None, name): value for name, value in kwargs.items()}
+        for key, value in given.items():
+            if isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel():
+                seen.setdefault(key, []).append(value.detach().clone())
 
     model.register_forward_pre_hook(look, with_kwargs=True)
     with seeded(recipe.seed), torch.enable_grad():  # losses may want gradients of their own
-        for batch in BatchSource(recipe).first(_BATCHES):
-            loss_of(recipe, model, batch)
-    return [InputScale(position, keyword, running) for (position, keyword), running in seen.items()]
-
-
-def _see(seen: dict[Any, Running], key: tuple[int | None, str | None], value: Any) -> None:
-    if isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel():
-        mine = Running.of(value)
-        seen[key] = seen[key].plus(mine) if key in seen else mine
+        losses = [loss_of(recipe, model, batch).detach() for batch in BatchSource(recipe).first(_BATCHES)]
+    lost = not all(bool(loss.isfinite().all()) for loss in losses)
+    return [InputScale.of(key, values, lost=lost) for key, values in seen.items()]
 
 
 def _positional(model: nn.Module) -> list[str]:

@@ -20,20 +20,29 @@ def standardise_input(
     position: int | None = 0,
     keyword: str | None = None,
     trailing_axes: int = 0,
+    missing: float | None = None,
+    nan_is_missing: bool = False,
     prefix: str = "input",
 ) -> nn.Module:
     """Give the network ``(x - mean) / std`` in place of one of its inputs, in training and after.
 
     Mean and deviation are buffers: saved with the weights and moved with the network. The input is
     found by its position, or by its keyword. Features are its last axis, or the one before
-    `trailing_axes` others: 2 for images.
+    `trailing_axes` others: 2 for images. A number that stands for a missing value becomes the mean.
     """
     for name, value in (("mean", mean), ("std", std)):
         statistic = torch.tensor(value)
         if statistic.ndim:
             statistic = statistic.reshape(-1, *[1] * trailing_axes)
         model.register_buffer(f"{prefix}_{name}", statistic)
-    hook = partial(standardise_hook, position=position, keyword=keyword, prefix=prefix)
+    hook = partial(
+        standardise_hook,
+        position=position,
+        keyword=keyword,
+        missing=missing,
+        nan_is_missing=nan_is_missing,
+        prefix=prefix,
+    )
     model.register_forward_pre_hook(hook, with_kwargs=True)
     return model
 
@@ -45,14 +54,20 @@ def standardise_hook(
     *,
     position: int | None,
     keyword: str | None,
+    missing: float | None,
+    nan_is_missing: bool,
     prefix: str,
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Exchange one argument for the standardised one."""
     mean, std = getattr(module, f"{prefix}_mean"), getattr(module, f"{prefix}_std")
 
     def standardised(x: Any) -> Any:
-        floating = isinstance(x, torch.Tensor) and x.is_floating_point()
-        return ((x - mean) / std).to(x.dtype) if floating else x
+        if not isinstance(x, torch.Tensor) or not x.is_floating_point():
+            return x
+        scaled = ((x - mean) / std).to(x.dtype)
+        if missing is not None:
+            scaled = torch.where(x == missing, 0.0, scaled)
+        return torch.where(x.isnan(), 0.0, scaled) if nan_is_missing else scaled
 
     if position is not None and position < len(args):
         args = (*args[:position], standardised(args[position]), *args[position + 1 :])
