@@ -65,7 +65,8 @@ def nothing_detached(facts: Facts) -> Remedy | None:
         msg = f"the loss cannot be computed with nothing detached: {locate(error)}; change that line by hand"
         raise RecipeError(msg) from error
     if not found and every.left:
-        msg = f"a tensor becomes a NumPy array at {every.left[0]}, and no gradient comes back from there: use torch"
+        where = f" at {every.left[0]}" if every.left[0] else ""
+        msg = f"a tensor becomes a NumPy array{where}, and no gradient comes back from there: use torch"
         raise RecipeError(msg)
     if not found:
         return None
