@@ -7,6 +7,7 @@ A Python block that begins with ``# name.py`` is written to that file as well, s
 import doctest
 import importlib
 import importlib.util
+import inspect
 import os
 import pkgutil
 import re
@@ -20,7 +21,13 @@ from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
 import graddoctor
+from graddoctor.diagnose import plan
+from graddoctor.remedies import plain
+from graddoctor.remedies.facts import Facts
+from graddoctor.remedies.optimizer import rate
+from graddoctor.remedies.pharmacy import PHARMACY, prescribe
 from graddoctor.terms import Cause, Condition
+from graddoctor.testing import zoo
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -104,11 +111,105 @@ def test_every_word_of_a_diagnosis_has_its_section(page, kind):
     assert dict(sections) == {member.name: member.sentence for member in kind}
 
 
-def test_causes_that_no_remedy_addresses_are_said_to_be_missing():
-    text = (ROOT / "docs" / "causes.md").read_text(encoding="utf-8")
-    missing = set(re.findall(r"## `(\w+)`\n\n>[^\n]+\n\n\*\*How it is told apart\.\*\* Not told apart yet", text))
-    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src/graddoctor/remedies").glob("*.py"))
+def _sections(page):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return dict(re.findall(r"^## `(\w+)`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+
+
+def test_causes_that_no_experiment_undoes_are_said_to_be_missing():
+    missing = {name for name, text in _sections("causes.md").items() if "Not told apart yet" in text}
+    families = {getattr(thing, "__module__", "") for thing in vars(plan).values()}
+    files = [Path(sys.modules[name].__file__) for name in families if name.startswith("graddoctor.remedies.")]
+    sources = "".join(file.read_text(encoding="utf-8") for file in files)
     assert missing == {cause.name for cause in Cause} - set(re.findall(r"Cause\.([A-Z_]+)", sources))
+
+
+def test_every_cause_says_whether_it_has_remedies():
+    told = {name: "](remedies.md#" in text for name, text in _sections("causes.md").items()}
+    assert told == {cause.name: cause in PHARMACY for cause in Cause}
+
+
+class TestRemedies:
+    """The page of the remedies holds what the pharmacy holds."""
+
+    def test_each_prescription_stands_under_its_cause(self):
+        told = {
+            cause: {
+                getattr(importlib.import_module(f"graddoctor.remedies.{family}"), name)
+                for family, name in re.findall(r"\bby\s+`((?!torch)\w+)\.(\w+)`", text.replace("` and `", "`, by `"))
+            }
+            for cause, text in _sections("remedies.md").items()
+        }
+        held = {cause.name: set(prescribers) for cause, prescribers in PHARMACY.items()}
+        held["LEARNING_RATE"].add(rate)  # in every search, whatever the cause
+        assert told == held
+
+    def test_causes_without_remedies_are_named(self):
+        text = (ROOT / "docs" / "remedies.md").read_text(encoding="utf-8")
+        section = text.partition("## No remedy yet\n")[2].partition("\n## ")[0]
+        assert set(re.findall(r"`([A-Z_]+)`", section)) == {cause.name for cause in Cause if cause not in PHARMACY}
+
+    def test_every_plain_function_that_an_edit_can_call_is_named(self):
+        text = (ROOT / "docs" / "remedies.md").read_text(encoding="utf-8")
+        links = re.findall(r"\[(`[^\]]+`)\]\(\.\./src/graddoctor/remedies/plain/(\w+)\.py\)", text)
+        told = {f"{file}.{name}" for names, file in links for name in re.findall(r"`(\w+)`", names)}
+        modules = [
+            importlib.import_module(f"{plain.__name__}.{one.name}") for one in pkgutil.iter_modules(plain.__path__)
+        ]
+        assert told == {
+            f"{module.__name__.rpartition('.')[2]}.{name}"
+            for module in modules
+            for name, thing in vars(module).items()
+            if inspect.isfunction(thing) and thing.__module__ == module.__name__ and _changes_a_part(thing)
+        }
+
+    def test_names_sources_and_costs_are_those_that_are_prescribed(self):
+        entries = list(_remedies_told())
+        assert len({name for name, _, _ in entries}) == len(entries) > 40
+        seen = set()
+        for patient in zoo()[::12]:
+            facts = Facts(patient.recipe, norms=(1.0,) * 50 + (99.0,) * 3, steps=64)
+            for remedy in (one for cause in PHARMACY for one in prescribe(cause, facts, [])):
+                fitting = [(s, c) for name, s, c in entries if re.fullmatch(name, remedy.name)]
+                assert len(fitting) == 1, remedy.name
+                assert fitting[0][0] == (remedy.source or "none") or remedy.source in fitting[0][0].split(", ")
+                assert (fitting[0][1] == "nothing") is not bool(remedy.cost) or "else nothing" in fitting[0][1]
+                seen.add(remedy.name)
+        assert len(seen) > 40
+
+
+def _changes_a_part(function):
+    """Whether a function is called as an edit calls one."""
+    signature = inspect.signature(function)
+    first, *others = [*signature.parameters, ""]
+    made = signature.return_annotation.rpartition(".")[2]
+    return (
+        (first == "model" and (made == "Module" or others[:2] == ["batch", "original"]))
+        or (first == "optimizer" and made in {"Optimizer", "LRScheduler"})
+        or (first == "parameters" and made == "None")
+        or (first == "batches" and others == [""])
+    )
+
+
+def _remedies_told():
+    """Name (as a pattern), source and cost of every remedy on the page."""
+    for text in _sections("remedies.md").values():
+        for entry in re.split(r"^### ", text, flags=re.MULTILINE)[1:]:
+            rows = re.findall(r"^\| (.+? (?:at|of) .+?) \| (.+?) \| (.+?) \|$", entry, re.MULTILINE)
+            for name, cost, source in rows:
+                yield _pattern(name.partition(",")[0]), source, cost
+            if not rows:
+                cost, source = (
+                    re.search(rf"^- \*{word}\* (.+)$", entry, re.MULTILINE)[1] for word in ("costs", "source")
+                )
+                yield _pattern(entry.partition("\n")[0]), source, cost
+
+
+def _pattern(name):
+    """What a name with placeholders matches: ``*n*`` and the like stand for numbers, others for any words."""
+    shown = re.sub(r"\*(n|x|factor)\*", "NUMBER", name)
+    shown = re.escape(re.sub(r"\*[^*]+\*", "WORDS", shown)).replace("NUMBER", r"[\d.e+-]+").replace("WORDS", ".+")
+    return re.sub(r"(layer|connection)s", r"\1s?", shown)
 
 
 def test_thresholds_in_the_text_are_those_in_the_code():
