@@ -82,6 +82,7 @@ BOOK = Sybil(
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # a page may import what its commands have written
     for example in BOOK.parse(page).examples():
         example.evaluate()
 
