@@ -61,7 +61,7 @@ PHARMACY: Mapping[Cause, tuple[Prescriber, ...]] = {
 }
 """Causes without an entry have no remedy yet."""
 
-STRUCTURAL = frozenset(
+OWN_RATE = frozenset(
     {
         Cause.INITIALIZATION,
         Cause.ACTIVATION,
@@ -72,9 +72,10 @@ STRUCTURAL = frozenset(
         Cause.PRECISION,
         Cause.NORMALIZATION,
         Cause.DEPTH,
+        Cause.OPTIMIZER,
     }
 )
-"""Changes of these change the scale of the gradient, and with it the rate that suits."""
+"""Changes of these change the scale of the step, and with it the rate that suits."""
 
 _KEPT: Mapping[str, frozenset[Cause]] = {
     "architecture": frozenset(

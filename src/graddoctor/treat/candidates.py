@@ -10,7 +10,7 @@ from graddoctor.prove.task import Task
 from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.initialization import critical
 from graddoctor.remedies.optimizer import rate
-from graddoctor.remedies.pharmacy import STRUCTURAL, prescribe, respects
+from graddoctor.remedies.pharmacy import OWN_RATE, prescribe, respects
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause
 
@@ -70,7 +70,7 @@ class Candidates:
             return [one for one in remedies if one is not None]
         kinds: dict[tuple[Cause, ...], Remedy | None] = {}
         for one in remedies:
-            if one is None or one.each[-1].causes[0] in STRUCTURAL:
+            if one is None or one.each[-1].causes[0] in OWN_RATE:
                 kinds.setdefault(_kind(one), one)
         results = self.laboratory.run([Task(one, sweep=True) for one in kinds.values()])
         factors = {kind: suiting(r.best if r else None) for kind, r in zip(kinds, results, strict=True)}
@@ -82,8 +82,8 @@ class Candidates:
                 found += [rate(self.facts, f) for f in dict.fromkeys(wanted)]
                 continue
             found.append(one)
-            if factor is not None and len(one.each) < LARGEST:
-                found.append(self.at(one, factor))
+            if factor is not None and len((other := self.at(one, factor)).each) <= LARGEST:
+                found.append(other)
         return found
 
     def at(self, remedy: Remedy, factor: float) -> Remedy:

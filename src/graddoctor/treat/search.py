@@ -13,7 +13,7 @@ from graddoctor.treat.candidates import LARGEST, Candidates
 from graddoctor.treat.race import Entry, Race, Rung
 
 CLOSED = 0.95
-"""A progress from which on nothing more is looked for."""
+"""A progress, and a metric, from which on nothing more is looked for."""
 
 MARGIN = 0.05
 """A smaller change wins that comes as near to the best as this share of what the best gains."""
@@ -22,6 +22,7 @@ _SHARES = (0.25, 0.5, 1.0)
 _CHECKED_ON = 2  # further seeds that the finalists are tried on before one is chosen
 _FINALISTS = 3
 _FINE = (1 / 3, 3.0)
+_CLIMBS = 3  # so often a rate is followed to where it is better still
 
 _GENERAL = (
     Cause.INPUT_SCALE,
@@ -50,14 +51,18 @@ class Found:
         Every rung of the race, in order.
     plain
         The recipe as given, at full length; ``tuned`` the best that its rate alone could do.
+    leader
+        The best of those that came furthest, where that is better than the recipe as given: what there is to say if a
+        search ends early.
     failed
-        Prescriptions and trials that were lost, and why.
+        Prescriptions that were lost, and why.
     """
 
-    remedy: Remedy | None
-    rungs: tuple[Rung, ...]
-    plain: Entry | None
-    tuned: Entry | None
+    remedy: Remedy | None = None
+    rungs: tuple[Rung, ...] = ()
+    plain: Entry | None = None
+    tuned: Entry | None = None
+    leader: Entry | None = None
     failed: tuple[tuple[str, str], ...] = ()
 
 
@@ -92,8 +97,8 @@ class Search:
 
     def found(self, remedy: Remedy | None = None) -> Found:
         """Put together what is known so far."""
-        failed = (*self.candidates.failed, *self._lost())
-        return Found(remedy, tuple(self.race.rungs), self.race.base, self._tuned(), failed)
+        failed = tuple(self.candidates.failed)
+        return Found(remedy, tuple(self.race.rungs), self.race.base, self._tuned(), self._leader(), failed)
 
     def _first(self) -> list[Remedy]:
         """What the blamed causes ask for, and the recipe's own rate tuned."""
@@ -108,14 +113,19 @@ class Search:
         return [one for cause in causes for one in self.candidates.of(cause, after)[:_EACH] if len(one.each) <= LARGEST]
 
     def _refine(self) -> None:
-        """Try the best at a third and three times its rate."""
-        best = self._best()
-        if best is None or best.remedy is None or self._done():
-            return
-        near = [self.candidates.at(best.remedy, factor) for factor in _FINE]
-        near = [one for one in near if len(one.each) <= LARGEST and self.candidates.allowed(one)]
-        if near:
+        """Try the best at a third and three times its rate, and go on where that is better still."""
+        for _ in range(_CLIMBS):
+            best = self._best()
+            if best is None or best.remedy is None or self._done():
+                return
+            near = [self.candidates.at(best.remedy, factor) for factor in _FINE]
+            near = [one for one in near if one.name not in self.known and self._possible(one)]
+            if not near:
+                return
             self._remember(self.race.rung(near, 1.0, len(near), "finer rates"))
+
+    def _possible(self, remedy: Remedy) -> bool:
+        return len(remedy.each) <= LARGEST and self.candidates.allowed(remedy)
 
     def _more(self) -> list[Remedy]:
         """The best so far, with one more remedy of another cause."""
@@ -177,13 +187,19 @@ class Search:
         return ranked[0][0] if ranked and ranked[0][1] > 0 else None
 
     def _done(self) -> bool:
+        """Whether next to nothing is left to gain, in the loss and in a metric whose best is 1."""
         best = self._best()
-        return best is not None and not best.result.lost and best.result.progress >= CLOSED
+        if best is None or best.result.lost:
+            return False
+        return best.result.progress >= CLOSED and (best.result.metric is None or best.result.metric >= CLOSED)
 
     def _tuned(self) -> Entry | None:
         rates = [e for e, _ in self._ranked() if e.remedy and set(e.remedy.causes) == {Cause.LEARNING_RATE}]
         return rates[0] if rates else None
 
-    def _lost(self) -> list[tuple[str, str]]:
-        entries = [entry for rung in self.race.rungs for entry in rung.entries]
-        return list(dict.fromkeys((e.name, e.result.failed) for e in entries if e.result.failed))
+    def _leader(self) -> Entry | None:
+        furthest = max((rung.steps for rung in self.race.rungs[1:]), default=0)
+        entries = [e for rung in self.race.rungs[1:] if rung.steps == furthest for e in rung.entries]
+        worth = self.race.worth([entry.result for entry in entries]) if entries else []
+        best = max(zip(worth, entries, strict=True), key=lambda one: one[0], default=None)
+        return best[1] if best and best[0] > 0 else None
