@@ -123,13 +123,22 @@ def test_what_modules_inside_call_is_theirs(swap):
     assert torch.equal(outer(x), torch.relu(before))
 
 
-@pytest.mark.parametrize("second", [swap_calls, swap_calls_at_run])
-@pytest.mark.parametrize("first", [swap_calls, swap_calls_at_run])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(swap_calls, swap_calls), (swap_calls, swap_calls_at_run), (swap_calls_at_run, swap_calls_at_run)],
+)
 def test_two_changes_of_one_forward_add_up(first, second):
     model = first(built("spelled"), {"": (0,)}, "silu")
     second(model, {"": (2,)}, "relu")
     x = batch_for(model)
     assert torch.equal(model(x), expected(model, x, [functional.silu, torch.relu, torch.relu, torch.relu]))
+    assert type(model) is Spelled
+
+
+def test_a_forward_that_was_changed_on_the_object_is_not_written_over():
+    model = swap_calls_at_run(built("spelled"), {"": (0,)}, "silu")
+    with pytest.raises(TypeError, match=r"forward of Spelled itself, got .*WatchedForward"):
+        swap_calls(model, {"": (2,)}, "relu")
 
 
 @pytest.mark.parametrize("swap", [swap_calls, swap_calls_at_run])

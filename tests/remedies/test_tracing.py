@@ -102,6 +102,15 @@ def test_one_forward_that_cannot_be_does_not_hold_back_the_others():
     assert rewritable(seen, ["", "0", "1", "2"]) == {"", "0"}
 
 
+def test_a_forward_that_was_changed_on_the_object_is_left_alone():
+    def build():
+        model = Net(lambda _, x: x)
+        model.forward = model.second
+        return model
+
+    assert rewritable(facts(build), [""]) == frozenset()
+
+
 def test_random_state_stays():
     seen = facts(lambda: Net(skipped))
     before = random.getstate(), torch.get_rng_state()

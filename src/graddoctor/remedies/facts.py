@@ -31,12 +31,15 @@ class Facts:
         Steps that the recipe asks for in full.
     suspects
         Modules that the diagnosis blames, the most to blame first.
+    rewritable
+        Whether ``torch.fx`` may rewrite the forward of a module, of those that were asked for.
     """
 
     recipe: Recipe
     norms: tuple[float, ...] = field(default=(), repr=False)
     steps: int = 0
     suspects: tuple[str, ...] = ()
+    rewritable: dict[str, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def model(self) -> nn.Module:

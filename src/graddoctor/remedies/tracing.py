@@ -24,15 +24,18 @@ def rewritable(facts: Facts, owners: Collection[str]) -> frozenset[str]:
     gradients. So losses and gradients of the rewritten network are compared with those of the given one, in training
     and in evaluation mode, and a forward that draws from random state or changes its own module is not rewritten.
     """
-    steady = [owner for owner in owners if _traces(facts, owner)]
-    if not steady or _same(facts, steady):
-        return frozenset(steady)
-    return frozenset(owner for owner in steady if _same(facts, [owner]))
+    unknown = [owner for owner in owners if owner not in facts.rewritable]
+    if unknown:
+        model = build_model(facts.recipe)
+        steady = [owner for owner in unknown if _traces(model, owner)]
+        if steady and not _same(facts, steady):
+            steady = [owner for owner in steady if _same(facts, [owner])]
+        facts.rewritable.update({owner: owner in steady for owner in unknown})
+    return frozenset(owner for owner in owners if facts.rewritable[owner])
 
 
-def _traces(facts: Facts, owner: str) -> bool:
+def _traces(model: nn.Module, owner: str) -> bool:
     """Whether a forward can be traced, and neither draws nor keeps anything meanwhile."""
-    model = build_model(facts.recipe)
     module = model.get_submodule(owner)
     with kept_random_state():
         before = _drawn(), _kept(module)

@@ -57,10 +57,7 @@ def swap_calls(
     """
     for owner, chosen in calls.items():
         module = model.get_submodule(owner)
-        if "forward" in vars(module):  # not the forward of its class, which is what fx reads
-            module.forward = WatchedForward(module, chosen, activation, options)
-            continue
-        graph = OneLevelTracer().trace(module)
+        graph = trace_forward(module)
         named = ((nonlinearity_of(module, node), node) for node in graph.nodes)
         for number, (name, node) in enumerate([pair for pair in named if pair[0]]):
             if number in chosen or name in chosen:
@@ -69,6 +66,20 @@ def swap_calls(
         names = {name: thing for name, thing in code.globals.items() if not inspect.ismodule(thing)}
         module.forward = RewrittenForward(module, code.src, names)
     return model
+
+
+def trace_forward(module: nn.Module) -> fx.Graph:
+    """Trace the forward of a module's class, or the one that was rewritten for this object."""
+    kind, own = type(module), vars(module).get("forward")
+    if own is None:
+        return OneLevelTracer().trace(module)
+    if not isinstance(own, RewrittenForward):
+        raise TypeError(f"expected the forward of {kind.__name__} itself, got {own}: fx reads that")
+    module.__class__ = type(kind.__name__, (kind,), {"forward": own.function})
+    try:
+        return OneLevelTracer().trace(module)
+    finally:
+        module.__class__ = kind
 
 
 class OneLevelTracer(fx.Tracer):
