@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from surgery_networks import NETWORKS, assert_same_parameters, assert_unchanged, batch_for, behaviour, built, same
 from torch import nn
 
+from graddoctor.remedies.plain.activations import swap_modules
 from graddoctor.remedies.plain.norms import add_norms
 from graddoctor.remedies.plain.skips import add_skips
 
@@ -119,3 +120,11 @@ def test_norms_stand_in_the_branch_whichever_came_first():
 def test_a_new_parameter_has_the_type_of_its_place():
     model = add_skips(stack().double(), [("0", "4")], 0.5, {"4": (6, 6)}, learned=True)
     assert model[4].skip_scale.dtype == model[4].skip_projection.weight.dtype == torch.float64
+
+
+def test_what_is_new_stands_on_the_device_of_its_place():
+    model = stack().to("meta")
+    add_norms(model, ["4"], nn.BatchNorm1d)
+    add_skips(model, [("0", "4")], 0.5, {"4": (6, 6)}, learned=True)
+    swap_modules(model, ["1"], nn.PReLU)
+    assert {tensor.device.type for tensor in model.state_dict().values()} == {"meta"}

@@ -217,6 +217,17 @@ def test_an_exchange_changes_no_name_and_no_weight(build):
     assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
 
 
+def test_what_follows_a_frozen_layer_stays():
+    def build():
+        model = mlp(nn.Tanh)
+        model[0].requires_grad_(False)
+        return model
+
+    given = recipe(model=build)
+    assert kinds(unsaturated(Facts(given), "relu")(given)) == ["tanh", "relu"]
+    assert unsaturated(Facts(recipe(model=lambda: nn.Sequential(build()[:2], nn.Linear(16, 2))))) is None
+
+
 def test_an_unknown_network_is_left_alone():
     class Odd(nn.Module):
         def __init__(self):

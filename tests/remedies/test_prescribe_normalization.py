@@ -155,6 +155,16 @@ def test_what_lacks_none_gets_none(build):
     assert normalised(Facts(line(model=build))) is None
 
 
+def test_a_frozen_layer_gets_none():
+    def build():
+        model = mlp()
+        model[0].requires_grad_(False)
+        return model
+
+    given = line(model=build)
+    assert norms(normalised(Facts(given)), given) == {"2": nn.BatchNorm1d}
+
+
 def test_bare_weights_have_no_module_to_put_one_behind():
     class Bare(nn.Module):
         def __init__(self):

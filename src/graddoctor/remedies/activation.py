@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from graddoctor.errors import GraddoctorError
 from graddoctor.randomness import kept_random_state
 from graddoctor.recipe import Recipe
+from graddoctor.remedies.anatomy import frozen
 from graddoctor.remedies.exchange import NOTHING, Replacement, exchange
 from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.functions import (
@@ -172,8 +173,9 @@ def activation_swaps(facts: Facts, kinds: Collection[str] | None = None) -> list
 def unsaturated(facts: Facts, to: str = "leaky_relu", kinds: Collection[str] | None = None) -> Remedy | None:
     """Put an activation that hardly saturates in the place of hidden ones that do, or that die.
 
-    Gates, attention, what makes the output and what stands inside of ``nn.LSTM`` and the like stay. ``None`` where
-    there is nothing to exchange, or where it cannot be done without touching what should stay.
+    Gates, attention, what makes the output, what follows a frozen layer and what stands inside of ``nn.LSTM`` and the
+    like stay. ``None`` where there is nothing to exchange, or where it cannot be done without touching what should
+    stay.
 
     Parameters
     ----------
@@ -195,7 +197,7 @@ def unsaturated(facts: Facts, to: str = "leaky_relu", kinds: Collection[str] | N
     hidden = facts.anatomy.hidden
     present = {site.kind for site in hidden}
     kinds = _worst_of(present) if kinds is None else present & set(kinds)
-    chosen = [site for site in hidden if site.kind in kinds and site.kind != to]
+    chosen = [site for site in hidden if site.kind in kinds and site.kind != to and not frozen(facts.model, site.point)]
     new, name, source, cost = _REPLACEMENTS[to]
     edits = exchange(facts, chosen, new)
     if not edits:

@@ -254,6 +254,12 @@ class _Anatomist(Reader):
         return Anatomy(tuple(sites), tuple(self.layers.values()), survey, elementwise)
 
 
+def frozen(model: nn.Module, name: str) -> bool:
+    """Whether the module of this name has parameters and trains none: what was learned there suits what follows it."""
+    parameters = list(model.get_submodule(name).parameters()) if name else []
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
+
+
 def _holds_something(module: nn.Module) -> bool:
     return any(True for things in (module.children(), module.parameters(), module.buffers()) for _ in things)
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from graddoctor.errors import GraddoctorError
-from graddoctor.remedies.anatomy import Anatomy, Site
+from graddoctor.remedies.anatomy import Anatomy, Site, frozen
 from graddoctor.remedies.edit import Edit
 from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.plain.norms import add_norms, pre_norm
@@ -77,10 +77,10 @@ def normalised(facts: Facts, kind: str | None = None) -> Remedy | None:
 
 
 def lacking(body: Anatomy, model: nn.Module) -> tuple[Site, ...]:
-    """Hidden nonlinearities that are given what a linear layer or a convolution gives, as it is."""
+    """Hidden nonlinearities that are given what a linear layer or a convolution that is trained gives, as it is."""
     found: dict[str, Site] = {}
     for site in body.hidden:
-        layer = model.get_submodule(site.point) if site.point else None
+        layer = model.get_submodule(site.point) if site.point and not frozen(model, site.point) else None
         if isinstance(layer, (nn.Linear, *_CONVOLUTIONS, *_TRANSPOSED)) and not hasattr(layer, "norm"):
             found.setdefault(site.point, site)
     return tuple(found.values())
