@@ -39,6 +39,11 @@ def same(one, other):
     return repr(one) == repr(other) and repr(one.curve) == repr(other.curve)  # nan is equal to nan here
 
 
+def started(path):
+    with TrialStore(path, recipe()) as store:
+        store.put(TASKS[0], RESULT)
+
+
 def test_memory_only():
     with TrialStore() as store:
         assert store.get(TASKS[0]) is None
@@ -125,7 +130,7 @@ CHANGES = {
 @pytest.mark.parametrize("said", CHANGES)
 def test_the_file_of_another_recipe_is_refused_with_what_differs(said, tmp_path):
     path = tmp_path / "trials.sqlite"
-    TrialStore(path, recipe()).close()
+    started(path)
     with pytest.raises(TrialsError, match="holds trials of another recipe") as caught:
         TrialStore(path, recipe(**CHANGES[said]))
     assert said in str(caught.value)
@@ -133,7 +138,7 @@ def test_the_file_of_another_recipe_is_refused_with_what_differs(said, tmp_path)
 
 
 def test_other_threads_are_other_trials(tmp_path):
-    TrialStore(tmp_path / "trials.sqlite", recipe()).close()
+    started(tmp_path / "trials.sqlite")
     with pytest.raises(TrialsError, match="threads: expected 1, got 2"):
         TrialStore(tmp_path / "trials.sqlite", recipe(), threads=2)
 
@@ -182,7 +187,7 @@ def test_damage_is_one_clear_error(tmp_path):
 
 def test_a_row_that_is_no_result_is_damage(tmp_path):
     path = tmp_path / "trials.sqlite"
-    TrialStore(path, recipe()).close()
+    started(path)
     connection = sqlite3.connect(path)
     connection.execute("INSERT INTO trials (key, result) VALUES ('a', '{\"loss\": 1')")
     connection.commit()
@@ -221,7 +226,7 @@ def test_an_empty_file_is_a_new_one(tmp_path):
 
 def test_a_file_from_the_future_is_refused(tmp_path):
     path = tmp_path / "trials.sqlite"
-    TrialStore(path, recipe()).close()
+    started(path)
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 7")
     connection.close()

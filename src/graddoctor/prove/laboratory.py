@@ -54,7 +54,8 @@ class Laboratory:
         deadline: float = math.inf,
     ) -> None:
         self.setting, self.executor = setting, executor or Serial(setting)
-        self.store, self.tell, self.deadline = store or TrialStore(), tell, deadline
+        self.store = TrialStore() if store is None else store  # an empty one is false
+        self.tell, self.deadline = tell, deadline
         self.finished: list[tuple[Task, Result]] = []
         self.skipped = 0
         self._known: dict[str, Result] = {}
