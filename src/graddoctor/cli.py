@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -63,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(" ".join(str(error).split()) if isinstance(error, GraddoctorError) else blame(error))
 
 
-def _show(report: AnyReport, *, json: bool, out: Sequence[Path]) -> None:
+def _show(report: AnyReport, *, json: bool, out: Sequence[Path], save: Callable[[Path], Any] | None = None) -> None:
     """Print a report and save it; what fails, the printing too, costs none of the other files."""
     from graddoctor.show import print_report, to_json
 
@@ -73,18 +75,23 @@ def _show(report: AnyReport, *, json: bool, out: Sequence[Path]) -> None:
         else:
             print_report(report)
     finally:
-        problems = {path: problem for path in out if (problem := _save(report, path)) is not None}
+        write = save or functools.partial(_save, report)
+        problems = {path: problem for path in out if (problem := _problem(write, path)) is not None}
     if problems:
         told = "; ".join(f"could not save {path}: {_reason(problem)}" for path, problem in problems.items())
         raise GraddoctorError(told) from next(iter(problems.values()))
 
 
-def _save(report: AnyReport, path: Path) -> Exception | None:
+def _save(report: AnyReport, path: Path) -> None:
     from graddoctor.show import save
 
+    save(report, path)
+
+
+def _problem(write: Callable[[Path], Any], path: Path) -> Exception | None:
     try:
-        save(report, path)
-    except Exception as problem:  # noqa: BLE001 - the checkup took minutes: whatever is wrong with one face, keep the rest
+        write(path)
+    except Exception as problem:  # noqa: BLE001 - the training took minutes: whatever is wrong with one file, keep the rest
         return problem
     return None
 
@@ -207,36 +214,52 @@ def fix(  # noqa: PLR0917 - one parameter a flag
     settings = read_settings().overridden(budget=budget, steps=steps)
     changes = {"seed": seed, "device": device}
 
-    from graddoctor.fix import SEEDS, trials_file
     from graddoctor.fix import fix as treat
+    from graddoctor.prove.trials_file import trials_file
     from graddoctor.recipe import importable, load_recipe, require_device
     from graddoctor.show import Progress, check_writable
+    from graddoctor.treat.treatment import SEEDS
 
     for path in out or ():
         check_writable(path, also=(".py",))
-    with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext(), importable(file):
-        recipe = load_recipe(file, arguments or ())
-        recipe = recipe.with_(**{name: value for name, value in changes.items() if value is not None})
-        require_device(recipe.device)
-        with trials_file(trials, file) as book, Progress() as progress:
-            cure = treat(
-                recipe,
-                keep=keep or (),
-                seeds=SEEDS if seeds is None else seeds,
-                budget=settings.budget,
-                steps=settings.steps,
-                workers=workers,
-                ray=ray is not None and (ray == "local" or ray),
-                threads=threads,
-                trials=book.path,
-                progress=progress,
-            )
-            book.finished = cure.verdict != "interrupted"
-    _show(cure.report(), json=json, out=[path for path in out or () if path.suffix != ".py"])
-    for path in out or ():
-        if path.suffix == ".py":
-            cure.save(path)
+    with trials_file(trials, file) as book:
+        with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext(), importable(file):
+            recipe = load_recipe(file, arguments or ())
+            recipe = recipe.with_(**{name: value for name, value in changes.items() if value is not None})
+            require_device(recipe.device)
+            with _plain_warnings(), Progress() as progress:
+                cure = treat(
+                    recipe,
+                    keep=keep or (),
+                    seeds=SEEDS if seeds is None else seeds,
+                    budget=settings.budget,
+                    steps=settings.steps,
+                    workers=workers,
+                    ray=ray is not None and (ray == "local" or ray),
+                    threads=threads,
+                    trials=book.path,
+                    progress=progress,
+                )
+            report = cure.report()
+        _show(report, json=json, out=out or (), save=cure.save)
+        book.finished = cure.exit_code == 0 or not cure.aborted
     return cure.exit_code
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print what graddoctor itself warns of as one line, like its errors; others' warnings look as they always do."""
+    usual: Any = warnings.formatwarning
+
+    def plain(message: Warning | str, category: type[Warning], filename: str, *more: Any, **named: Any) -> str:
+        ours = Path(__file__).parent in Path(filename).parents
+        return f"graddoctor: {message}\n" if ours else usual(message, category, filename, *more, **named)
+
+    warnings.formatwarning = plain
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 @app.command()

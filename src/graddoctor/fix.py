@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
+
+import torch
 
 from graddoctor.check import Checkup, check
 from graddoctor.diagnose.examine import INTERRUPTED, STEPS, Tell
 from graddoctor.errors import SettingsError, nearest
-from graddoctor.prove.executors import executor
+from graddoctor.prove.executors import executor, foreseen
 from graddoctor.prove.laboratory import Laboratory
-from graddoctor.prove.proof import Proof
+from graddoctor.prove.proof import FEWEST, Proof
 from graddoctor.prove.store import TrialStore
 from graddoctor.prove.task import Result, Setting, Task
+from graddoctor.randomness import kept_random_state
 from graddoctor.recipe import Recipe
 from graddoctor.remedies.patch import diff_of
 from graddoctor.remedies.pharmacy import KEEPABLE
@@ -27,9 +31,11 @@ from graddoctor.remedies.source import write_source
 from graddoctor.show import save, to_json, to_text
 from graddoctor.show.compose_cure import compose_cure
 from graddoctor.show.cure import CureReport
+from graddoctor.threads import computing_with
+from graddoctor.tracebacks import first_line
 from graddoctor.treat.treatment import SEEDS, Treatment, Verdict, treat, untreated
 
-SECONDS = 150.0
+SECONDS = 120.0
 """Bound on a fix where none is given."""
 
 _CHECK_SHARE = 0.35  # of the seconds
@@ -114,15 +120,16 @@ class Cure:
 
     @cached_property
     def _report(self) -> CureReport:
-        return compose_cure(
-            self.checkup.report(),
-            self.treatment,
-            source=self.source() if self.remedies else "",
-            diff=self.diff(),
-            seconds=self.seconds,
-            workers=self.workers,
-            threads=self.threads,
-        )
+        with computing_with(self.threads):
+            return compose_cure(
+                self.checkup.report(),
+                self.treatment,
+                source=_told(self.source) if self.remedies else "",
+                diff=_told(self.diff),
+                seconds=self.seconds,
+                workers=self.workers,
+                threads=self.threads,
+            )
 
     def report(self) -> CureReport:
         """Return the cure as plain data that every face shows."""
@@ -157,9 +164,22 @@ class Cure:
         return self.report()._repr_mimebundle_(include, exclude)
 
     @property
+    def aborted(self) -> str:
+        """Why it ended early; ``""``: it did not."""
+        return self.treatment.aborted
+
+    @property
     def exit_code(self) -> int:
         """0 cured or nothing to cure, 1 nothing helped, 130 when it was interrupted."""
         return {"sound": 0, "cured": 0, "not cured": 1, "interrupted": 130}[self.verdict]
+
+
+def _told(write: Callable[[], str]) -> str:
+    """What is written down for a report, or that it cannot be: a cure that is proven is not lost for that."""
+    try:
+        return write()
+    except Exception as problem:  # noqa: BLE001 - whatever the user's objects do when they are written down
+        return f"# It cannot be written down: {first_line(problem)}\n"
 
 
 def fix(
@@ -189,7 +209,7 @@ def fix(
     seeds
         Fresh seeds of the proof; fewer than 5 can prove nothing.
     budget
-        Seconds that it may take in all (150 by default). It only aborts; what is decided counts steps.
+        Seconds that it may take in all (120 by default). It only aborts; what is decided counts steps.
     steps
         A full run takes so many steps at most (2000 by default), through the whole of its schedule.
     workers
@@ -215,55 +235,45 @@ def fix(
         The recipe cannot be trained as it is.
     SettingsError
         A number leaves nothing to run, or ``keep`` names what is none.
+    TrialsError
+        The file of trials cannot be used, or holds those of another recipe; or there is no such cluster.
+    MissingExtraError
+        Ray is not installed.
     """
     began = time.monotonic()
     seconds = SECONDS if budget is None else budget
-    kept = _checked(keep, seeds, seconds, threads, workers)
+    steps = STEPS if steps is None else steps
+    kept = _checked(keep, seeds=seeds, seconds=seconds, steps=steps, threads=threads, workers=workers)
     tell: Tell = progress or (lambda *_: None)
-    checkup = checkup or check(recipe, budget=_CHECK_SHARE * seconds, steps=steps, progress=tell)
-    examination = checkup.examination
-    if checkup.verdict == "healthy" or examination.aborted == INTERRUPTED:
-        treatment = untreated(recipe, "interrupted" if examination.aborted == INTERRUPTED else "sound")
-        return Cure(checkup, treatment, time.monotonic() - began, workers, threads)
-    setting = Setting(recipe, examination.observation.yardstick, threads, _limit(checkup))
-    with TrialStore(trials, recipe) as store, executor(workers, ray=ray, setting=setting) as pool:
-        laboratory = Laboratory(setting, pool, store, tell)
-        treatment = treat(
-            recipe,
-            examination,
-            laboratory,
-            deadline=began + seconds,
-            keep=kept,
-            seeds=seeds,
-            steps=STEPS if steps is None else steps,
-        )
+    workers, ray = foreseen(recipe, workers, ray=ray)
+    store = TrialStore(trials, recipe, threads=threads)
+    with store, kept_random_state(), torch.enable_grad(), computing_with(threads):
+        checkup = checkup or check(recipe, budget=_CHECK_SHARE * seconds, steps=steps, progress=tell)
+        interrupted = checkup.examination.aborted == INTERRUPTED
+        sound = checkup.verdict == "healthy" and not interrupted
+        treatment = untreated(recipe, "sound" if sound else "interrupted")
+        if not (sound or interrupted):
+            setting = Setting(recipe, checkup.examination.observation.yardstick, threads, _limit(checkup))
+            with suppress(KeyboardInterrupt), executor(workers, ray=ray, setting=setting) as pool:
+                treatment = treat(
+                    recipe,
+                    checkup.examination,
+                    Laboratory(setting, pool, store, tell),
+                    deadline=began + seconds,
+                    keep=kept,
+                    seeds=seeds,
+                    steps=steps,
+                )
+        treatment = _with_advice(treatment, trials if len(store) else None)
     return Cure(checkup, treatment, time.monotonic() - began, workers, threads)
 
 
-@dataclass
-class TrialsFile:
-    """A file of trials, and whether the fix that wrote it came to its end."""
-
-    path: Path
-    finished: bool = False
-
-
-@contextmanager
-def trials_file(wanted: Path | None, target: str) -> Iterator[TrialsFile]:
-    """Give a file for trials; one that nobody asked for is there only until the fix has come to its end.
-
-    Parameters
-    ----------
-    wanted
-        The user's own, which stays; ``None``: one in the working directory, named after the target.
-    target
-        What is treated, as the command line has it.
-    """
-    book = TrialsFile(wanted or Path(f"{Path(target.partition(':')[0]).stem}.trials"))
-    yield book
-    if wanted is None and book.finished:
-        for part in (book.path, *book.path.parent.glob(f"{book.path.name}-*")):  # SQLite's own files beside it
-            part.unlink(missing_ok=True)
+def _with_advice(treatment: Treatment, trials: str | PathLike[str] | None) -> Treatment:
+    """Say how to go on with what ended early, where its trials are in a file."""
+    if not treatment.aborted or trials is None:
+        return treatment
+    again = "run again" if treatment.verdict == "interrupted" else "run again with a longer budget"
+    return replace(treatment, aborted=f"{treatment.aborted}; {again}, it goes on where it stopped ({fspath(trials)})")
 
 
 def _limit(checkup: Checkup) -> float:
@@ -272,23 +282,27 @@ def _limit(checkup: Checkup) -> float:
     return max(least, times * checkup.outcome.seconds)
 
 
-def _checked(keep: Collection[str], seeds: int, seconds: float, threads: int, workers: int) -> tuple[str, ...]:
-    """Refuse what leaves nothing to run.
+def _checked(
+    keep: Collection[str], *, seeds: int, seconds: float, steps: int, threads: int, workers: int
+) -> tuple[str, ...]:
+    """Refuse what leaves nothing to run, and warn of what can prove nothing.
 
     Raises
     ------
     SettingsError
-        It does.
+        It leaves nothing to run, or there is no such part to keep.
     """
     kept = (keep,) if isinstance(keep, str) else tuple(keep)
     for part in kept:
         if part not in KEEPABLE:
-            msg = f"keep: expected some of {', '.join(KEEPABLE)}, got {part!r}; {nearest(part, KEEPABLE)}"
+            msg = f"keep: expected some of {', '.join(KEEPABLE)}, got {part!r}; {nearest(str(part), KEEPABLE)}"
             raise SettingsError(msg)
-    if not (seeds >= 1 and seconds > 0 and math.isfinite(seconds) and threads >= 1 and workers >= 0):
+    if not (seeds >= 1 and seconds > 0 and math.isfinite(seconds) and steps >= 1 and threads >= 1 and workers >= 0):
         msg = (
-            f"expected 1 seed or more, a budget above 0 seconds, 1 thread or more and 0 workers or more, "
-            f"got {seeds}, {seconds:g}, {threads} and {workers}"
+            "expected 1 seed, step and thread or more, a budget above 0 seconds and 0 workers or more, "
+            f"got {seeds}, {steps} and {threads}, {seconds:g} seconds and {workers}"
         )
         raise SettingsError(msg)
+    if seeds < FEWEST:
+        warnings.warn(f"{seeds} seeds can prove nothing, whatever they show: {FEWEST} are the fewest", stacklevel=3)
     return kept

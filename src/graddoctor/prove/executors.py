@@ -6,12 +6,14 @@ import warnings
 
 from graddoctor.errors import TrialsError
 from graddoctor.prove.processes import Processes
-from graddoctor.prove.ray_tasks import RayTasks
+from graddoctor.prove.ray_tasks import RayTasks, require_ray
 from graddoctor.prove.serial import Serial, TaskExecutor
 from graddoctor.prove.task import Setting
 from graddoctor.prove.travel import check_travels
+from graddoctor.prove.yardstick import Yardstick
+from graddoctor.recipe import Recipe
 
-__all__ = ["Processes", "RayTasks", "Serial", "TaskExecutor", "executor"]
+__all__ = ["Processes", "RayTasks", "Serial", "TaskExecutor", "executor", "foreseen"]
 
 
 def executor(workers: int = 0, *, ray: str | bool = False, setting: Setting) -> TaskExecutor:
@@ -40,3 +42,25 @@ def executor(workers: int = 0, *, ray: str | bool = False, setting: Setting) -> 
         warnings.warn(f"{error}; it is trained in this process", stacklevel=2)
         return Serial(setting)
     return RayTasks(setting, ray, workers) if ray else Processes(setting, workers)
+
+
+def foreseen(recipe: Recipe, workers: int = 0, *, ray: str | bool = False) -> tuple[int, str | bool]:
+    """Find out what stands against `workers` and `ray` before anything is trained, and return what is left of them.
+
+    A recipe that cannot travel is told in a warning; it is to be trained in this process.
+
+    Raises
+    ------
+    MissingExtraError, TrialsError
+        As `executor` does, as far as it can be known.
+    """
+    if not workers and not ray:
+        return 0, False
+    if ray:
+        require_ray(ray)
+    try:
+        check_travels(Setting(recipe, Yardstick(1.0, computed=False)))
+    except TrialsError as error:
+        warnings.warn(f"{error}; it is trained in this process", stacklevel=3)
+        return 0, False
+    return workers, ray

@@ -128,6 +128,22 @@ def _train(shared: bytes, message: bytes) -> Result | str:
     return run_task(setting, task, within)
 
 
+def require_ray(address: str | Literal[True]) -> None:
+    """See that Ray is installed, and that somebody listens at an address.
+
+    Raises
+    ------
+    MissingExtraError, TrialsError
+        It is not, or nobody does.
+    """
+    ray = _imported()
+    if isinstance(address, str) and not ray.is_initialized():
+        try:
+            _knock(address)
+        except (OSError, OverflowError) as error:
+            raise _unreachable(address, error) from error
+
+
 def _imported() -> Any:
     try:
         import ray  # noqa: PLC0415 - an extra, and slow to import
@@ -154,8 +170,12 @@ def _connect(ray: Any, address: str | Literal[True]) -> None:
             **({"include_dashboard": False} if address is True else {}),
         )
     except Exception as error:
-        where = "Ray cannot be started here" if address is True else f"no Ray cluster can be reached at {address!r}"
-        raise TrialsError(f"{where} ({first_line(error)}): see that it runs, as after  ray start --head") from error
+        raise _unreachable(address, error) from error
+
+
+def _unreachable(address: str | Literal[True], error: Exception) -> TrialsError:
+    where = "Ray cannot be started here" if address is True else f"no Ray cluster can be reached at {address!r}"
+    return TrialsError(f"{where} ({first_line(error)}): see that it runs, as after  ray start --head")
 
 
 def _knock(address: str) -> None:

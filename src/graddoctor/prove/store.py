@@ -14,7 +14,7 @@ import json
 import math
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from os import PathLike, fspath
 from pathlib import Path
@@ -71,6 +71,7 @@ class TrialStore:
         if path is None:
             return
         self._path = Path(fspath(path))
+        self._made_here = not self._path.exists()
         self._connection = _opened(self._path)
         try:
             mine = fingerprint(recipe, threads) if recipe is not None else {}
@@ -105,10 +106,16 @@ class TrialStore:
             self._connection.execute("INSERT OR REPLACE INTO trials VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def close(self) -> None:
-        """Close the file."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """Close the file; one that was made here and holds nothing is taken away."""
+        if self._connection is None:
+            return
+        empty = False
+        with suppress(sqlite3.Error):
+            empty = self._made_here and not self._rows()
+        self._connection.close()
+        self._connection = None
+        if empty:
+            self._path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
@@ -124,12 +131,13 @@ class TrialStore:
         assert self._connection is not None  # noqa: S101 - only called while opening
         rows = [(key, json.dumps(value)) for key, value in mine.items()]
         theirs = {key: json.loads(value) for key, value in self._connection.execute("SELECT key, value FROM metadata")}
-        if not theirs:
+        if not theirs or not self._memory:  # nothing is lost of a file that holds no trial
             self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute("DELETE FROM metadata")
             self._connection.executemany("INSERT OR REPLACE INTO metadata VALUES (?, ?)", rows)
             self._connection.execute("COMMIT")
         elif what := difference(theirs, mine):
-            raise TrialsError(f"{self._path} holds trials of another recipe: {what}; choose another file")
+            raise TrialsError(f"{self._path} holds trials of another recipe: {what}; delete it, or choose another file")
 
     @contextmanager
     def _errors(self, doing: str) -> Iterator[None]:

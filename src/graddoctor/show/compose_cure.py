@@ -25,6 +25,7 @@ from graddoctor.show.cure import (
     Race,
     Rung,
 )
+from graddoctor.show.cure_headline import headline
 from graddoctor.show.cure_words import ending
 from graddoctor.show.report import LossCurve, Report, Waterfall
 from graddoctor.train import BatchSource, build_model, loss_of
@@ -53,14 +54,14 @@ def compose_cure(
     return CureReport(
         title=checkup.title,
         verdict=treatment.verdict,
-        headline=_headline(treatment),
+        headline=headline(treatment),
         checkup=checkup,
         remedies=tuple(map(_prescription, treatment.remedies)),
         proof=_evidence(proof, winner) if proof and winner else None,
         curves=_curves(proof, checkup) if proof else None,
         budgets=Budgets(checkup.budget, after),
         race=_race(treatment.found, treatment.given) if treatment.found else None,
-        failed=tuple(FailedTrial(*one) for one in treatment.found.failed) if treatment.found else (),
+        failed=tuple(FailedTrial(*one) for one in treatment.failed),
         effort=_effort(treatment, seconds, workers, threads),
         aborted=treatment.aborted,
         source=source,
@@ -68,20 +69,6 @@ def compose_cure(
         environment=checkup.environment,
         classes=classes,
     )
-
-
-def _headline(treatment: Treatment) -> str:
-    if treatment.verdict == "sound":
-        return "It learns as it is: nothing was changed."
-    if treatment.verdict == "interrupted":
-        return "Interrupted: nothing was proven yet, and nothing was changed."
-    names = ", ".join(remedy.name for remedy in treatment.remedies)
-    if treatment.verdict == "cured":
-        assert treatment.proof is not None  # noqa: S101 - nothing is cured without one
-        return f"Cured by {names}: better on all {treatment.proof.distinct} fresh seeds."
-    if treatment.proof is None:
-        return "Nothing that was tried made it better: it stays as it is."
-    return "The best that was found did not hold on fresh seeds: it stays as it is."
 
 
 def _prescription(remedy: Remedy) -> Prescription:

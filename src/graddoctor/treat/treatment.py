@@ -25,6 +25,9 @@ from graddoctor.treat.search import Found, Search
 SEEDS = 5
 """Pairs that a proof consists of: the fewest that can show anything by ranks at an error of 5 %."""
 
+LATE = "the time was used up"
+"""What `Treatment.aborted` says where the deadline left something out."""
+
 _FIRST_FRESH = 101  # numbers of seeds that no earlier stage uses
 _PROOF_SHARE = 0.5  # of the seconds left, at most, are kept back for the proof
 _SLOWER = 2.0  # a treated run may take so many times as long as the plain one
@@ -60,6 +63,13 @@ class Treatment:
     found: Found | None = field(default=None, repr=False)
     trials: tuple[tuple[Task, Result], ...] = field(default=(), repr=False)
     aborted: str = ""
+
+    @property
+    def failed(self) -> tuple[tuple[str, str], ...]:
+        """Prescriptions and trials that were lost, and why: each once."""
+        prescriptions = self.found.failed if self.found else ()
+        trials = ((task.name, result.failed) for task, result in self.trials if result.failed)
+        return tuple(dict.fromkeys((*prescriptions, *trials)))
 
     def apply(self, recipe: Recipe) -> Recipe:
         """Treat another recipe of the same network."""
@@ -105,19 +115,21 @@ class _Course:
         self.proof: Proof | None = None
 
     def run(self, keep: Collection[str], deadline: float) -> Treatment:
-        laboratory, found = self.laboratory, None
-        candidates = Candidates(self._facts(), laboratory, keep)
-        race = Race(laboratory, self.horizon)
-        search = Search(laboratory, candidates, race, self._aims())
+        laboratory, found = self.laboratory, Found()
+        search: Search | None = None
         try:
+            candidates = Candidates(self._facts(), laboratory, keep)
+            search = Search(laboratory, candidates, Race(laboratory, self.horizon), self._aims())
             laboratory.deadline = deadline - self._reserve(deadline)
             found = search.run()
             laboratory.deadline = deadline
             if found.remedy is not None:
-                self.proof = self._prove(found.remedy)
+                self._prove(found.remedy)
         except KeyboardInterrupt:
-            return self._end(found or search.found(), "interrupted", INTERRUPTED)
-        aborted = "the time was used up" if laboratory.skipped else ""
+            if found.remedy is None and search is not None:
+                found = search.found()
+            return self._end(found, "interrupted", INTERRUPTED)
+        aborted = LATE if laboratory.skipped else ""
         proven = self.proof is not None and self.proof.verdict == "better"
         return self._end(found, "cured" if proven else "not cured", aborted)
 
@@ -134,13 +146,17 @@ class _Course:
             aborted=aborted,
         )
 
-    def _prove(self, remedy: Remedy) -> Proof:
-        """Train both sides on seeds that no earlier stage has seen, pair by pair."""
+    def _prove(self, remedy: Remedy) -> None:
+        """Train both sides on seeds that no earlier stage has seen, pair by pair; Ctrl-C leaves the pairs there are."""
         numbers = range(_FIRST_FRESH, _FIRST_FRESH + self.seeds)
-        tasks = [Task(side, number, self.horizon) for number in numbers for side in (None, remedy)]
-        results = self.laboratory.run(tasks)
-        pairs = [(n, b, a) for n, b, a in zip(numbers, results[::2], results[1::2], strict=True) if b and a]
-        return prove([b for _, b, _ in pairs], [a for _, _, a in pairs], [n for n, _, _ in pairs], self.seeds)
+        sides = [[Task(side, number, self.horizon) for number in numbers] for side in (None, remedy)]
+        try:
+            self.laboratory.run([task for pair in zip(*sides, strict=True) for task in pair])
+        finally:
+            known = {task.key: result for task, result in self.laboratory.finished}
+            before, after = ([known.get(task.key) for task in side] for side in sides)
+            proof = prove(before, after, numbers, self.seeds)
+            self.proof = proof if proof.pairs else None
 
     def _facts(self) -> Facts:
         seen = self.examination.observation
