@@ -12,7 +12,7 @@ from torch import nn
 from graddoctor.remedies.activation import unsaturated
 from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.normalization import normalised
-from graddoctor.remedies.residual import chains_of, longest_run, residual
+from graddoctor.remedies.residual import chains_of, longest_run, residual, residuals
 from graddoctor.terms import Cause
 from graddoctor.train import build_model, train
 
@@ -78,6 +78,22 @@ def test_shut_branches_are_opened_by_a_parameter():
     more = set(build_model(remedy(given)).state_dict()) - set(build_model(given).state_dict())
     assert more == {f"{4 * k}.skip_scale" for k in range(1, 10)}
     assert remedy.cost.startswith("9 parameters")
+
+
+def exploding():
+    model = deep(nn.ReLU)
+    for module in model:
+        if isinstance(module, nn.Linear):
+            nn.init.orthogonal_(module.weight, gain=2.4)
+    return model
+
+
+def test_both_kinds_help_where_the_signal_explodes():
+    given = line(model=exploding, optimizer=lambda m: sgd(m, 0.001, momentum=0.9))
+    assert train(given).ended == "non-finite"
+    found = residuals(Facts(given))
+    assert [remedy.name for remedy in found] == ["9 skip connections", "9 skip connections that start at zero"]
+    assert all(train(remedy(given)).losses[-8:].mean() < 0.4 for remedy in found)
 
 
 def test_a_deep_stack_keeps_the_size_of_its_signal():
@@ -182,7 +198,9 @@ def funnel():
 @pytest.mark.parametrize("build", [mlp, Functional, Residual, funnel, lambda: nn.Linear(6, 2), lambda: deep(layers=3)])
 @pytest.mark.parametrize("zero", [False, True])
 def test_shallow_networks_and_residual_ones_get_none(build, zero):
-    assert residual(Facts(line(model=build)), zero=zero) is None
+    seen = Facts(line(model=build))
+    assert residual(seen, zero=zero) is None
+    assert residuals(seen) == []
 
 
 def test_what_has_skips_now_needs_none():

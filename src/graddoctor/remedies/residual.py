@@ -30,6 +30,11 @@ class Span:
     projection: tuple[int, ...] = ()
 
 
+def residuals(facts: Facts) -> list[Remedy]:
+    """Prescribe skip connections, with branches that are open from the start and with ones that are shut."""
+    return [remedy for zero in (False, True) if (remedy := residual(facts, zero=zero)) is not None]
+
+
 def residual(facts: Facts, *, zero: bool = False) -> Remedy | None:
     """Carry the signal past every two layers of a plain stack: ``x + branch(x) / sqrt(number of branches)``.
 
