@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
+from types import FunctionType
 
 import torch
 
@@ -114,9 +115,11 @@ class Cure:
 
     def diff(self) -> str:
         """Return the change as a patch of the file that the recipe stands in; ``""`` where that cannot be written."""
-        code = getattr(self.treatment.given.loss, "__code__", None)
-        file = Path(code.co_filename) if code else Path()
-        return (diff_of(file, self.treatment.given, self.remedies) or "") if self.remedies and file.is_file() else ""
+        given = self.treatment.given
+        parts = (given.model, given.optimizer, given.loss, given.batches)
+        files = dict.fromkeys(part.__code__.co_filename for part in parts if isinstance(part, FunctionType))
+        found = (diff_of(Path(file), given, self.remedies) for file in files if self.remedies)
+        return next(filter(None, found), "")
 
     @cached_property
     def _report(self) -> CureReport:
