@@ -56,7 +56,7 @@ PHARMACY: Mapping[Cause, tuple[Prescriber, ...]] = {
         precision.bfloat16_autocast,
     ),
     Cause.NORMALIZATION: (normalization.normalised, normalization.pre_layernorm),
-    Cause.DEPTH: (residual.residual,),
+    Cause.DEPTH: (residual.residuals,),
     Cause.GRAPH: (graph.nothing_detached, optimizer.held, graph.everything_trained),
 }
 """Causes without an entry have no remedy yet."""
