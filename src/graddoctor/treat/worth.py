@@ -30,8 +30,12 @@ def worth_of(results: Sequence[Result], base: Result) -> list[float]:
     if base.metric is not None:
         shares.append(_shares([math.nan if r.metric is None else r.metric for r in results], base.metric))
     known = [measure for measure in shares if measure is not None]
-    least = [min((measure[k] for measure in known), default=0.0) for k in range(len(results))]
-    return [-math.inf if r.lost or math.isnan(value) else value for r, value in zip(results, least, strict=True)]
+    return [-math.inf if r.lost else _least([m[k] for m in known]) for k, r in enumerate(results)]
+
+
+def _least(shares: Sequence[float]) -> float:
+    """The smallest share; one that is no number says that there is nothing to compare."""
+    return min(shares, default=0.0) if all(map(math.isfinite, shares)) else -math.inf
 
 
 def _shares(values: Sequence[float], base: float) -> list[float] | None:
