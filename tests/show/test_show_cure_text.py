@@ -11,6 +11,8 @@ from graddoctor.show import cure_words as told
 from graddoctor.show.cure import Budgets
 from graddoctor.show.text import print_report, to_text
 
+OWN = SOURCE[SOURCE.index("def treat_model(") :].rstrip()
+
 
 class Terminal(io.StringIO):
     """A terminal that keeps what it is told."""
@@ -60,8 +62,14 @@ def test_where_nothing_is_changed_it_says_so(name, request):
 
 def test_code_can_be_copied_as_it_was_written(cured):
     assert f"\n{DIFF.rstrip()}\n" in to_text(cured, width=40)
-    assert SOURCE not in to_text(cured)
-    assert f"\n{SOURCE.rstrip()}\n" in to_text(replace(cured, diff=""), width=40)
+    assert f"\n{OWN}\n" in to_text(replace(cured, diff=""), width=40)
+
+
+def test_helpers_of_the_source_are_left_to_the_file(cured):
+    shown = to_text(cured)
+    assert OWN in shown
+    assert "def swap_activation" in SOURCE
+    assert "def swap_activation" not in shown
 
 
 def test_both_budgets_stand_side_by_side_on_one_scale(cured):
@@ -107,7 +115,7 @@ def test_no_color_is_honoured(diff, cured, terminal, monkeypatch):
     print_report(replace(cured, diff=diff), file=terminal, width=100)
     codes = {code for part in terminal.getvalue().split("\x1b[")[1:] for code in part.split("m")[0].split(";")}
     assert not codes & {str(code) for code in (*range(30, 50), *range(90, 108))}
-    assert (diff or SOURCE).rstrip() in terminal.getvalue()
+    assert (diff or OWN).rstrip() in terminal.getvalue()
 
 
 def test_control_characters_in_code_do_nothing(cured):

@@ -29,6 +29,8 @@ _STYLES = {
 }
 _VALUE = 8
 
+_FIRST_OWN = "\ndef treat_model("  # helpers stand before it
+
 
 def lay_out(page: Page, report: CureReport) -> None:
     """Lay a cure out."""
@@ -182,11 +184,10 @@ def _checkup(page: Page, report: CureReport) -> None:
 
 
 def _code(page: Page, report: CureReport) -> None:
-    text, what, language = (
-        (report.diff, "What to change in your file", "diff")
-        if report.diff
-        else (report.source, "The treated parts, as plain PyTorch", "python")
-    )
-    if text.strip():
-        _heading(page, what)
-        page.code(text, language)
+    """The patch, and what the functions that it calls do; their helpers stand in the file that is written."""
+    if report.diff.strip():
+        _heading(page, "What to change in your file")
+        page.code(report.diff, "diff")
+    if report.source.strip():
+        _heading(page, "The treated parts, as plain PyTorch (--out treated.py writes all of it)")
+        page.code(report.source[max(0, report.source.find(_FIRST_OWN)) :].lstrip(), "python")
