@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from graddoctor.prove.yardstick import Yardstick
 from graddoctor.recipe import Recipe
@@ -67,7 +69,7 @@ class Task:
     @property
     def key(self) -> str:
         """The same for the same training, in any process."""
-        edits = [(e.part, getattr(e.function, "__qualname__", ""), repr(dict(e.arguments))) for e in self._edits]
+        edits = [(e.part, _stable(e.function), _stable(e.arguments)) for e in self._edits]
         return hashlib.sha256(repr((self.name, edits, self.seed, self.steps, self.sweep)).encode()).hexdigest()
 
     @property
@@ -124,3 +126,14 @@ class Result:
     def final(self) -> bool:
         """Whether it would come out the same again: neither time, nor memory, nor a dead process had a say in it."""
         return self.ended not in _CUT_SHORT and not self.failed.startswith(_OUT_OF_MEMORY)
+
+
+def _stable(value: Any) -> str:
+    """Text of a literal; a function or class by its name, since its own text may tell where in memory it lies."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_stable(key)}: {_stable(one)}' for key, one in value.items())}}}"
+    if isinstance(value, (tuple, list)):
+        return f"{type(value).__name__}({', '.join(map(_stable, value))})"
+    if callable(value):
+        return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    return repr(value)
