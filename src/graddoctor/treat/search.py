@@ -9,7 +9,7 @@ from graddoctor.prove.laboratory import Laboratory
 from graddoctor.remedies.pharmacy import PHARMACY
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause
-from graddoctor.treat.candidates import LARGEST, Candidates
+from graddoctor.treat.candidates import LARGEST, Candidates, combined
 from graddoctor.treat.race import Entry, Race, Rung
 
 CLOSED = 0.95
@@ -22,6 +22,7 @@ _SHARES = (0.25, 0.5, 1.0)
 _CHECKED_ON = 2  # further seeds that the finalists are tried on before one is chosen
 _FINALISTS = 3
 _FINE = (1 / 3, 3.0)
+_ANYWHERE_NEAR = 0.5  # of what the best gains
 _CLIMBS = 3  # so often a rate is followed to where it is better still
 
 _GENERAL = (
@@ -93,6 +94,8 @@ class Search:
             if more:
                 self._remember(self.race.halve(more, _SHARES[1:], "in combination"))
                 self._refine()
+        self._tune()
+        self._pare()
         return self.found(self._choose())
 
     def found(self, remedy: Remedy | None = None) -> Found:
@@ -113,16 +116,19 @@ class Search:
         return [one for cause in causes for one in self.candidates.of(cause, after)[:_EACH] if len(one.each) <= LARGEST]
 
     def _refine(self) -> None:
-        """Try the best at a third and three times its rate, and go on where that is better still."""
+        """Try the best at finer rates, and go on where that is better still."""
         for _ in range(_CLIMBS):
             best = self._best()
-            if best is None or best.remedy is None or self._done():
+            if best is None or self._done() or not self._run_near(best.remedy):
                 return
-            near = [self.candidates.at(best.remedy, factor) for factor in _FINE]
-            near = [one for one in near if one.name not in self.known and self._possible(one)]
-            if not near:
-                return
+
+    def _run_near(self, remedy: Remedy | None) -> bool:
+        """Run a remedy at a third and three times its rate; whether there was anything to run."""
+        near = [self.candidates.at(remedy, factor) for factor in _FINE] if remedy else []
+        near = [one for one in near if one.name not in self.known and self._possible(one)]
+        if near:
             self._remember(self.race.rung(near, 1.0, len(near), "finer rates"))
+        return bool(near)
 
     def _possible(self, remedy: Remedy) -> bool:
         return len(remedy.each) <= LARGEST and self.candidates.allowed(remedy)
@@ -134,6 +140,27 @@ class Search:
         if after is not None and len(after.each) >= LARGEST:
             return []
         return self.candidates.tuned(self._general(after)) if after else self._general(None)
+
+    def _tune(self) -> None:
+        """Follow the rate of the recipe as given too, where that comes anywhere near: nothing is to win by its rate."""
+        for _ in range(_CLIMBS):
+            worth = {entry.name: value for entry, value in self._ranked()}
+            best, tuned = self._best(), self._tuned()
+            if best is None or tuned is None or best is tuned or worth[tuned.name] < _ANYWHERE_NEAR * worth[best.name]:
+                return
+            if not self._run_near(tuned.remedy):
+                return
+
+    def _pare(self) -> None:
+        """Try the best without one of its parts, and its rate alone: what does as well with less is to be known."""
+        best = self._best()
+        parts = best.remedy.each if best is not None and best.remedy is not None else ()
+        rates = [part for part in parts if part.rate != 1.0]
+        others = [part for part in parts if part.rate == 1.0]
+        leading = [[*others[:k], *rates] for k in range(1, len(others))]  # each was made for what stands before it
+        fewer = [some for some in map(combined, (others, rates, *leading)) if some and some.name not in self.known]
+        if fewer and len(parts) > 1:
+            self._remember(self.race.rung(fewer, 1.0, len(fewer), "with less"))
 
     def _choose(self) -> Remedy | None:
         """The smallest of the finalists that comes near the best on further seeds too."""
@@ -179,7 +206,7 @@ class Search:
     def _ranked(self) -> list[tuple[Entry, float]]:
         """All that ran at full length with their worth, the best first."""
         entries = list(self.known.values())
-        worth = self.race.worth([entry.result for entry in entries])
+        worth = self.race.worth([entry.result for entry in entries]) if entries else []
         return sorted(zip(entries, worth, strict=True), key=lambda one: -one[1])
 
     def _best(self) -> Entry | None:
