@@ -10,6 +10,7 @@ harmed when the treated run is worse than the given one by more than 0.02 of pro
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import math
 import time
@@ -39,9 +40,9 @@ def train(recipe: Recipe, seed: int, epochs: int) -> tuple[torch.nn.Module, list
     model = recipe.model()
     model.train()
     optimizer = recipe.optimizer(model)
-    scheduler = recipe.scheduler(optimizer) if recipe.scheduler else None
     torch.manual_seed(seed + 777)
     source = recipe.batches() if callable(recipe.batches) else recipe.batches
+    scheduler = scheduled(recipe, optimizer, epochs * len(list(source))) if recipe.scheduler else None
     losses: list[float] = []
     for epoch in range(epochs):
         if epoch and iter(source) is source:
@@ -59,6 +60,12 @@ def train(recipe: Recipe, seed: int, epochs: int) -> tuple[torch.nn.Module, list
             if len(losses) > 20 and not any(map(math.isfinite, losses[-20:])):
                 return model, losses
     return model, losses
+
+
+def scheduled(recipe: Recipe, optimizer: torch.optim.Optimizer, total: int) -> Any:
+    """Build a scheduler, one that asks for the number of steps too."""
+    arguments = (optimizer, total)[: len(inspect.signature(recipe.scheduler).parameters)]
+    return recipe.scheduler(*arguments)
 
 
 def outcome(recipe: Recipe, yardstick: Yardstick, epochs: int) -> float:
