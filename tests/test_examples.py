@@ -15,6 +15,7 @@ SOUND = ["tanh_mlp.py", "residual_cnn.py", "small_gpt.py", "images.py"]
 SICK = {
     "deep_sigmoid.py": Cause.ACTIVATION,
     "plain_cnn.py": Cause.INITIALIZATION,
+    "raw_pixels.py": Cause.INPUT_SCALE,
     "small_gpt.py:sick": Cause.INITIALIZATION,
 }
 LONGEST = 110
