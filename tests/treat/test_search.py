@@ -4,7 +4,7 @@ import math
 
 import pytest
 import treat_recipes
-from made_up import faster, leave, made, placebo, prescriber, raising
+from made_up import faster, leave, made, placebo, raising
 from told import gave, remedy
 from told import laboratory as told
 
@@ -13,28 +13,12 @@ from graddoctor.prove.task import Setting
 from graddoctor.prove.yardstick import measure
 from graddoctor.remedies.data import standardised_input
 from graddoctor.remedies.facts import Facts
-from graddoctor.remedies.pharmacy import PHARMACY
-from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause
 from graddoctor.treat.candidates import LARGEST, Candidates, combined
 from graddoctor.treat.race import Race
 from graddoctor.treat.search import Search
 
 STEPS = 120
-
-
-@pytest.fixture
-def pharmacy(monkeypatch):
-    """One that holds only what it is told to."""
-
-    def only(**held):
-        for cause in Cause:
-            found = held.get(cause.value, ())
-            made_up = [one for one in found if isinstance(one, Remedy)]
-            monkeypatch.setitem(PHARMACY, cause, (prescriber(*made_up), *(one for one in found if one not in made_up)))
-
-    only()
-    return only
 
 
 def search(recipe, *aims, keep=(), laboratory=None):

@@ -172,4 +172,5 @@ class _Course:
     def _reserve(self, deadline: float) -> float:
         """Seconds that the proof will need."""
         plain = self.examination.observation.outcome.seconds
-        return min(_PROOF_SHARE * (deadline - time.monotonic()), self.seeds * plain * (1 + _SLOWER))
+        left = max(0.0, deadline - time.monotonic())
+        return min(_PROOF_SHARE * left, self.seeds * plain * (1 + _SLOWER))
