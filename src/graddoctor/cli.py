@@ -222,6 +222,8 @@ def fix(  # noqa: PLR0917 - one parameter a flag
 
     for path in out or ():
         check_writable(path, also=(".py",))
+        if path.resolve() == Path(file.partition(":")[0]).resolve():
+            raise GraddoctorError(f"--out {path} is the recipe's own file: choose another one, such as treated.py")
     with trials_file(trials, file) as book:
         with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext(), importable(file):
             recipe = load_recipe(file, arguments or ())

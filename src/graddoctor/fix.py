@@ -113,12 +113,18 @@ class Cure:
         """
         return self._source
 
-    def diff(self) -> str:
-        """Return the change as a patch of the file that the recipe stands in; ``""`` where that cannot be written."""
+    def diff(self, module: str = "treated") -> str:
+        """Return the change as a patch of the file that the recipe stands in; ``""`` where that cannot be written.
+
+        Parameters
+        ----------
+        module
+            Name of the file, without its suffix, that the source is written to.
+        """
         given = self.treatment.given
         parts = (given.model, given.optimizer, given.loss, given.batches)
         files = dict.fromkeys(part.__code__.co_filename for part in parts if isinstance(part, FunctionType))
-        found = (diff_of(Path(file), given, self.remedies) for file in files if self.remedies)
+        found = (diff_of(Path(file), given, self.remedies, module) for file in files if self.remedies)
         return next(filter(None, found), "")
 
     @cached_property
@@ -148,7 +154,7 @@ class Cure:
             save(self.report(), target)
             return
         target.write_text(self.source(), encoding="utf-8")
-        if diff := self.diff():
+        if diff := self.diff(target.stem):
             target.with_suffix(".diff").write_text(diff, encoding="utf-8")
 
     def to_json(self) -> str:
@@ -300,12 +306,16 @@ def _checked(
         if part not in KEEPABLE:
             msg = f"keep: expected some of {', '.join(KEEPABLE)}, got {part!r}; {nearest(str(part), KEEPABLE)}"
             raise SettingsError(msg)
-    if not (seeds >= 1 and seconds > 0 and math.isfinite(seconds) and steps >= 1 and threads >= 1 and workers >= 0):
-        msg = (
-            "expected 1 seed, step and thread or more, a budget above 0 seconds and 0 workers or more, "
-            f"got {seeds}, {steps} and {threads}, {seconds:g} seconds and {workers}"
-        )
-        raise SettingsError(msg)
+    if not (seconds > 0 and math.isfinite(seconds)):
+        raise SettingsError(f"budget: expected seconds above 0, got {seconds:g}")
+    for name, value, least in (
+        ("seeds", seeds, 1),
+        ("steps", steps, 1),
+        ("threads", threads, 1),
+        ("workers", workers, 0),
+    ):
+        if value < least:
+            raise SettingsError(f"{name}: expected {least} or more, got {value}")
     if seeds < FEWEST:
         warnings.warn(f"{seeds} seeds can prove nothing, whatever they show: {FEWEST} are the fewest", stacklevel=3)
     return kept
