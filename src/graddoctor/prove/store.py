@@ -115,7 +115,7 @@ class TrialStore:
         self._connection.close()
         self._connection = None
         if empty:
-            self._path.unlink(missing_ok=True)
+            remove(self._path)
 
     def __enter__(self) -> Self:
         return self
@@ -145,6 +145,12 @@ class TrialStore:
             yield
         except (sqlite3.Error, ValueError, KeyError, TypeError, AttributeError) as error:
             raise TrialsError(f"{self._path} cannot be {doing} ({error}): {_ADVICE[doing]}") from error
+
+
+def remove(path: Path) -> None:
+    """Take a file of trials away, with what SQLite keeps beside it."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 _ADVICE = {

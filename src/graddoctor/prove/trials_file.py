@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from graddoctor.prove.store import remove
 
 
 @dataclass
@@ -32,8 +33,7 @@ def trials_file(wanted: Path | None, target: str) -> Iterator[TrialsFile]:
     book = TrialsFile(wanted or _default(target))
     yield book
     if wanted is None and book.path is not None and book.finished:
-        for part in (book.path, *book.path.parent.glob(f"{glob.escape(book.path.name)}-*")):  # SQLite's own beside it
-            part.unlink(missing_ok=True)
+        remove(book.path)
 
 
 def _default(target: str) -> Path | None:
