@@ -96,7 +96,12 @@ class Search:
                 self._refine()
         self._tune()
         self._pare()
-        return self.found(self._choose())
+        return self.found(self._choose() or self._when_late())
+
+    def _when_late(self) -> Remedy | None:
+        """Where the deadline left no run at full length, put to the proof what led."""
+        leader = self._leader() if self.laboratory.skipped else None
+        return leader.remedy if leader else None
 
     def found(self, remedy: Remedy | None = None) -> Found:
         """Put together what is known so far."""
