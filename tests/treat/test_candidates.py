@@ -68,7 +68,7 @@ def test_an_activation_comes_with_its_start_too(monkeypatch):
 
 def test_a_second_remedy_is_made_for_the_treated_network():
     some = candidates(treat_recipes.saturated())
-    swap = some.of(Cause.ACTIVATION)[0]
+    swap = next(one for one in some.of(Cause.ACTIVATION) if len(one.each) == 1)
     both = some.of(Cause.INITIALIZATION, swap)
     assert both
     assert all(one.each[0].name == swap.name and len(one.each) == 2 for one in both)

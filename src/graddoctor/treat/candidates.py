@@ -44,7 +44,8 @@ class Candidates:
         facts = self.facts.after(after) if after else self.facts
         found = prescribe(cause, facts, self.failed)[:MOST]
         if cause is Cause.ACTIVATION:
-            found += [both for one in found[:_WITH_START] if (both := self._with_start(one, facts)) is not None]
+            started = [both for one in found[:_WITH_START] if (both := self._with_start(one, facts)) is not None]
+            found = [*started, *found]
         found = [one for one in found if self.allowed(one)]
         return [after.then(one) for one in found] if after else found
 

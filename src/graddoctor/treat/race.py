@@ -1,4 +1,4 @@
-"""A race: candidates trained for longer and longer, the better half kept at each rung.
+"""A race: candidates trained for longer and longer, the best third kept at each rung.
 
 Source: Jamieson and Talwalkar 2016 (successive halving). Every rung runs through its own complete schedule, and rungs
 are begun only when all of the one before are known, so that the same race is run whatever the order of finishing.
@@ -17,6 +17,8 @@ from graddoctor.treat.worth import worth_of
 
 SHORTEST = 64
 """Steps below which a run says nothing."""
+
+_ETA, _LEAST = 3, 3  # the share of candidates that goes on, as one in so many, and how many at least
 
 ALIKE = 0.02
 """Shares of the gap closer than this count as equal: the order of prescription decides."""
@@ -113,12 +115,12 @@ class Race:
         return [Task(candidate, seed, self.steps(share)) for candidate in candidates]
 
     def halve(self, candidates: Sequence[Remedy | None], shares: Sequence[float], title: str = "") -> list[Entry]:
-        """Run rung after rung, keeping the better half (three at least), down to those that ran the last one."""
+        """Run rung after rung, keeping the best third (three at least), down to those that ran the last one."""
         best: list[Entry] = []
         lengths = {self.steps(share): share for share in shares}  # short runs have fewer rungs
         for share in lengths.values():
-            last = share == shares[-1]
-            best = self.rung(candidates, share, len(candidates) if last else max(3, len(candidates) // 2), title)
+            keep = len(candidates) if share == shares[-1] else max(_LEAST, len(candidates) // _ETA)
+            best = self.rung(candidates, share, keep, title)
             candidates = [entry.remedy for entry in best]
         return best
 

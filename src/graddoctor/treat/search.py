@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from graddoctor.prove.laboratory import Laboratory
-from graddoctor.remedies.pharmacy import PHARMACY
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause
 from graddoctor.treat.candidates import LARGEST, Candidates, combined
@@ -19,25 +18,24 @@ MARGIN = 0.05
 """A smaller change wins that comes as near to the best as this share of what the best gains."""
 
 _SHARES = (0.25, 0.5, 1.0)
+_SHARES_COMBINED = (0.25, 1.0)
 _CHECKED_ON = 2  # further seeds that the finalists are tried on before one is chosen
 _FINALISTS = 3
 _FINE = (1 / 3, 3.0)
 _ANYWHERE_NEAR = 0.5  # of what the best gains
-_CLIMBS = 3  # so often a rate is followed to where it is better still
+_CLIMBS = 2  # so often a rate is followed to where it is better still
 
-_GENERAL = (
-    Cause.INPUT_SCALE,
-    Cause.TARGET_SCALE,
-    Cause.INITIALIZATION,
-    Cause.ACTIVATION,
-    Cause.OPTIMIZER,
-    Cause.NORMALIZATION,
-    Cause.DEPTH,
-    Cause.CLIPPING,
-)
-"""What is tried where the diagnosis names no cause, or where undoing it leaves much to gain."""
-
-_EACH = 2  # so many remedies of each of these
+_GENERAL = {
+    Cause.INPUT_SCALE: 1,
+    Cause.TARGET_SCALE: 1,
+    Cause.INITIALIZATION: 1,
+    Cause.ACTIVATION: 1,
+    Cause.OPTIMIZER: 2,
+    Cause.NORMALIZATION: 1,
+    Cause.DEPTH: 2,
+    Cause.CLIPPING: 1,
+}
+"""What is tried, so many remedies of each, where no cause is known or where undoing it leaves much to gain."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ class Search:
         if not self._done():
             more = self._more()
             if more:
-                self._remember(self.race.halve(more, _SHARES[1:], "in combination"))
+                self._remember(self.race.halve(more, _SHARES_COMBINED, "in combination"))
                 self._refine()
         self._tune()
         self._pare()
@@ -117,8 +115,9 @@ class Search:
 
     def _general(self, after: Remedy | None) -> list[Remedy]:
         seen = {cause for part in after.each for cause in part.causes} if after else set()
-        causes = [cause for cause in _GENERAL if cause not in seen and cause in PHARMACY]
-        return [one for cause in causes for one in self.candidates.of(cause, after)[:_EACH] if len(one.each) <= LARGEST]
+        each = {cause: number for cause, number in _GENERAL.items() if cause not in seen}
+        found = [one for cause, number in each.items() for one in self.candidates.of(cause, after)[:number]]
+        return [one for one in found if len(one.each) <= LARGEST]
 
     def _refine(self) -> None:
         """Try the best at finer rates, and go on where that is better still."""
