@@ -121,6 +121,11 @@ def test_all_lost_is_no_difference_of_progress():
     assert (proof.measure, proof.verdict, proof.mean) == ("progress", "no difference shown", 0.0)
 
 
+def test_a_metric_that_never_is_a_number_leaves_progress():
+    proof = prove([result(0.1 + k / 1000, math.nan) for k in range(5)], [result(0.9, math.nan)] * 5, range(5))
+    assert (proof.measure, proof.mean) == ("progress", pytest.approx(0.798))
+
+
 def test_runs_that_diverged_count_as_the_worst():
     proof = prove([lost() for _ in range(5)], [result(0.01 + k / 1000) for k in range(5)], range(5))
     assert proof.verdict == "better"

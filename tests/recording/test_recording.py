@@ -77,6 +77,12 @@ def test_scalars_keep_what_is_not_finite(recording):
     assert recording.scalars("unknown").steps.size == 0
 
 
+def test_what_float32_cannot_hold_is_infinite(recording):
+    fill(recording, 1)
+    recording.append([1], [[1e300, 0.0, -1e300, 0.0, 1.0]])
+    assert recording.table(Stage.RAW, "norm").matrix[-1].tolist() == [math.inf, -math.inf]
+
+
 def test_events_and_metadata(recording):
     recording.event(4, "skipped step", "the loss scaler found an overflow")
     recording.describe("environment", environment())

@@ -127,7 +127,8 @@ def prove(
 ) -> Proof:
     """Compare two recipes that were trained on the same fresh seeds.
 
-    The measure is the recipe's metric where every run that gave a network has one, else progress. A run that gave none
+    The measure is the recipe's metric where every run that gave a network has one, a number at least once; else
+    progress. A run that gave none
     (it diverged, raised or hung, or its metric is not finite) is the worst outcome: progress 0; its own metric or the
     lowest of the others, whichever is lower; and where it has no metric, the lowest of all less its absolute value,
     which is 0 for accuracies and the like. Two such runs do not differ, and neither do two whose losses are the same
@@ -227,8 +228,9 @@ class _Worth:
 
 
 def _measure(results: Sequence[Result]) -> Measure:
-    trained = [result for result in results if not result.lost]
-    return "metric" if trained and all(result.metric is not None for result in trained) else "progress"
+    metrics = [result.metric for result in results if not result.lost]
+    known = [metric for metric in metrics if metric is not None and math.isfinite(metric)]
+    return "metric" if known and None not in metrics else "progress"
 
 
 def _usable(result: Result, measure: Measure) -> bool:

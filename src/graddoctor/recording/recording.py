@@ -109,7 +109,8 @@ class Recording:
         """
         with self._lock:
             self._writing()
-            rows = np.asarray(rows, dtype=np.float32)
+            with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and no reason to warn
+                rows = np.asarray(rows, dtype=np.float32)
             if columns is not None:
                 narrow, rows = rows, np.full((len(rows), self._layout.width), np.nan, dtype=np.float32)
                 rows[:, columns] = narrow
