@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from graddoctor import Cause, Severity, check, load_recipe
+from graddoctor import Cause, Severity, check, fix, load_recipe
 
 FOLDER = Path(__file__).parent.parent / "examples"
 HELPERS = {"digits.py", "draw_cats_and_dogs.py"}
@@ -55,6 +55,23 @@ def test_sick_examples_are_sick_of_what_they_say(target, cause):
     assert checkup.verdict == "sick"
     assert checkup.findings[0].causes[0].kind is cause
     assert checkup.findings[0].confirmed
+
+
+@pytest.mark.slow
+def test_raw_pixels_are_standardised_inside_the_network():
+    cure = fix(load_recipe(FOLDER / "raw_pixels.py"), budget=600)
+    assert [remedy.name for remedy in cure.remedies] == ["inputs standardised"]
+    assert cure.proof.verdict == "better"
+    assert "input_mean" in cure.recipe.model().state_dict()
+
+
+@pytest.mark.slow
+def test_the_readme_shows_what_fix_says():
+    told = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    cure = fix(load_recipe(FOLDER / "deep_sigmoid.py"), budget=600)
+    assert cure.report().headline in " ".join(told.split())
+    assert cure.proof.sentence in told
+    assert cure.source().partition("def treat_model")[2].strip() in told
 
 
 def test_images_come_from_a_folder_of_ones_own(tmp_path, monkeypatch):
