@@ -19,6 +19,7 @@ from graddoctor.remedies import (
     residual,
     schedule,
 )
+from graddoctor.remedies.edit import Part
 from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause
@@ -88,8 +89,14 @@ _KEPT: Mapping[str, frozenset[Cause]] = {
     "loss": frozenset({Cause.LOSS, Cause.TARGET_SCALE}),
     "data": frozenset({Cause.INPUT_SCALE, Cause.TARGET_SCALE, Cause.BATCHING}),
 }
+_KEPT_PARTS: Mapping[str, frozenset[Part]] = {
+    "optimizer": frozenset({"optimizer", "scheduler", "clip", "epochs"}),
+    "loss": frozenset({"loss"}),
+    "data": frozenset({"batches"}),
+}
 KEEPABLE = tuple(_KEPT)
 """What a user may ask to be left alone."""
+
 
 def prescribe(cause: Cause, facts: Facts, failed: list[tuple[str, str]]) -> list[Remedy]:
     """Collect the remedies for one cause that make sense for this network.
@@ -110,6 +117,15 @@ def prescribe(cause: Cause, facts: Facts, failed: list[tuple[str, str]]) -> list
 
 
 def respects(remedy: Remedy, keep: Collection[str]) -> bool:
-    """Whether a remedy leaves alone what is to be kept."""
-    untouchable = frozenset[Cause]().union(*(_KEPT[part] for part in keep))
-    return untouchable.isdisjoint(cause for one in remedy.each for cause in one.causes)
+    """Whether a remedy leaves alone what is to be kept: by what it is against, and by what it edits.
+
+    A loss that is computed in another precision is the same loss.
+    """
+    return all(_respects(one, part) for one in remedy.each for part in keep)
+
+
+def _respects(remedy: Remedy, part: str) -> bool:
+    edited = {edit.part for edit in remedy.edits}
+    if Cause.PRECISION in remedy.causes:
+        edited.discard("loss")
+    return _KEPT[part].isdisjoint(remedy.causes) and _KEPT_PARTS.get(part, frozenset()).isdisjoint(edited)
