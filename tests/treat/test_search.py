@@ -3,11 +3,11 @@
 import math
 
 import pytest
-import treat_recipes
 from made_up import faster, leave, made, placebo, raising
 from told import gave, remedy
 from told import laboratory as told
 
+import treat_recipes
 from graddoctor.prove.laboratory import Laboratory
 from graddoctor.prove.task import Setting
 from graddoctor.prove.yardstick import measure
