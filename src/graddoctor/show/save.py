@@ -52,7 +52,7 @@ def check_writable(path: str | Path, *, also: Collection[str] = ()) -> Path:
     """
     target = Path(path)
     if target.suffix.lower() not in also:
-        _writer(target)
+        _writer(target, also)
     if target.is_dir():
         raise GraddoctorError(f"cannot write the report to {str(target)!r}: it is a folder")
     if not target.parent.is_dir():
@@ -70,11 +70,11 @@ def check_writable(path: str | Path, *, also: Collection[str] = ()) -> Path:
     return target
 
 
-def _writer(target: Path) -> Callable[[AnyReport], bytes]:
+def _writer(target: Path, also: Collection[str] = ()) -> Callable[[AnyReport], bytes]:
     writer = _WRITERS.get(target.suffix.lower())
     if writer is None:
-        known = " ".join(_WRITERS)
-        raise GraddoctorError(f"cannot save a report as {target.name!r}: its name should end in one of {known}")
+        known = " ".join([*also, *_WRITERS])
+        raise GraddoctorError(f"cannot save a report as {str(target)!r}: its name should end in one of {known}")
     return writer
 
 
