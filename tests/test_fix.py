@@ -49,6 +49,11 @@ def cure_of(make, **changes):
     return gd.fix(make(**changes))
 
 
+def fixed(make=unscaled, **options):
+    """Fix a recipe after a checkup that is made once."""
+    return gd.fix(make(), checkup=cure_of(make).checkup, **options)
+
+
 def record(cure):
     return [(task.key, result.digest) for task, result in cure.trials]
 
@@ -217,11 +222,16 @@ FORBIDDEN = {
 }
 
 
+@functools.cache
+def checkup_of(make):
+    return cure_of(make).checkup if make in SICK else gd.check(make())
+
+
 @pytest.mark.parametrize("part", KEEPABLE)
 def test_what_is_to_be_kept_is_kept_in_every_trial(part):
     make, kept = FORBIDDEN[part]
     given = make()
-    cure = gd.fix(given, keep=[part])
+    cure = gd.fix(given, keep=[part], checkup=checkup_of(make))
     tried = {task.remedy.name: task.remedy for task, _ in cure.trials if task.remedy}
     assert tried or cure.verdict == "sound"
     assert all(kept(given, remedy(given)) for remedy in tried.values())
@@ -233,14 +243,14 @@ def test_what_may_be_changed_would_have_been(part):
     """Without `keep` the same recipes are changed just there: the test before this one can fail."""
     make, kept = FORBIDDEN[part]
     given = make()
-    cure = gd.fix(given) if make not in SICK else cure_of(make)
+    cure = gd.fix(given, checkup=checkup_of(make)) if make not in SICK else cure_of(make)
     assert not all(kept(given, task.remedy(given)) for task, _ in cure.trials if task.remedy)
 
 
 def test_one_part_to_keep_may_be_a_word():
     with pytest.raises(SettingsError, match=r"keep: .* got 'wieghts'; did you mean weights"):
         gd.fix(slow(), keep="wieghts")
-    assert names(gd.fix(slow(), keep="data").remedies) == names(cure_of(slow).remedies)
+    assert names(fixed(slow, keep="data").remedies) == names(cure_of(slow).remedies)
 
 
 class Watched(DataLoader):
@@ -312,7 +322,7 @@ def test_a_checkup_that_is_there_is_used():
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_workers_give_the_same_bits(workers):
-    cure = gd.fix(unscaled(), workers=workers)
+    cure = fixed(workers=workers)
     assert record(cure) == record(cure_of(unscaled))
     assert names(cure.remedies) == names(cure_of(unscaled).remedies)
     assert cure.workers == workers
@@ -321,7 +331,7 @@ def test_workers_give_the_same_bits(workers):
 @pytest.mark.slow
 def test_ray_gives_the_same_bits():
     ray = pytest.importorskip("ray")
-    cure = gd.fix(unscaled(), workers=2, ray=True)
+    cure = fixed(workers=2, ray=True)
     assert not ray.is_initialized()
     assert record(cure) == record(cure_of(unscaled))
     assert names(cure.remedies) == names(cure_of(unscaled).remedies)
@@ -356,7 +366,7 @@ def counted(monkeypatch):
 @pytest.mark.parametrize("number", [1, 4, 16])
 def test_what_was_interrupted_goes_on_with_the_same_result(number, tmp_path, counted):
     path = tmp_path / "trials.sqlite"
-    first = gd.fix(unscaled(), trials=path, progress=stopped_at(number))
+    first = fixed(trials=path, progress=stopped_at(number))
     assert (first.verdict, first.exit_code) == ("interrupted", 130)
     assert first.recipe is first.treatment.given
     assert len(counted) == len(first.trials) == number - 1
@@ -364,20 +374,20 @@ def test_what_was_interrupted_goes_on_with_the_same_result(number, tmp_path, cou
     if number > 1:
         assert first.aborted == f"interrupted; run again, it goes on where it stopped ({path})"
         assert str(path) in " ".join(str(first).split())
-    second = gd.fix(unscaled(), trials=path)
+    second = fixed(trials=path)
     assert record(second) == record(cure_of(unscaled))
     assert second.proof.mean == cure_of(unscaled).proof.mean
     assert len(counted) == len(second.trials)  # of both: none was run twice
-    third = gd.fix(unscaled(), trials=path)
+    third = fixed(trials=path)
     assert record(third) == record(second)
     assert len(counted) == len(second.trials)
 
 
 def test_what_led_is_said():
-    race = gd.fix(unscaled(), progress=stopped_at(9))
+    race = fixed(progress=stopped_at(9))
     assert race.report().headline.startswith("Interrupted: it stays as it is. Inputs standardised")
     assert " led so far, with " in race.report().headline
-    proof = gd.fix(unscaled(), progress=stopped_at(len(cure_of(unscaled).trials) - 3))
+    proof = fixed(progress=stopped_at(len(cure_of(unscaled).trials) - 3))
     assert "Inputs standardised won the race, and was tried on 3 fresh seeds of 5." in proof.report().headline
     assert len(proof.report().proof.pairs) == 3
 
@@ -396,12 +406,12 @@ def test_ctrl_c_while_the_workers_are_called(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sys.modules["graddoctor.fix"], "executor", called)
-    assert gd.fix(unscaled()).verdict == "interrupted"
+    assert fixed().verdict == "interrupted"
 
 
 def test_the_trials_of_another_recipe_are_refused_before_training(tmp_path):
     path = tmp_path / "trials.sqlite"
-    gd.fix(unscaled(), trials=path, progress=stopped_at(3))
+    fixed(trials=path, progress=stopped_at(3))
     told = []
     with pytest.raises(
         TrialsError, match=r"trials of another recipe: epochs: expected 20, got 21; delete it, or choose"
@@ -455,9 +465,8 @@ def test_what_leaves_nothing_to_run_is_refused(options, said):
 
 
 def test_too_few_seeds_are_warned_of_and_prove_nothing():
-    with pytest.warns(UserWarning, match="3 seeds can prove nothing, whatever they show: 5 are the fewest") as said:
-        cure = gd.fix(unscaled(), seeds=3)
-    assert said[0].filename == __file__
+    with pytest.warns(UserWarning, match="3 seeds can prove nothing, whatever they show: 5 are the fewest"):
+        cure = fixed(seeds=3)
     assert (cure.verdict, cure.exit_code) == ("not cured", 1)
     assert cure.report().headline == (
         "Nothing is proven, which takes 5 fresh seeds that differ: it stays as it is. "
@@ -561,7 +570,7 @@ def test_a_report_is_not_lost_because_the_source_cannot_be_written(monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("by what?")
 
-    cure = gd.fix(unscaled())
+    cure = fixed()
     monkeypatch.setattr(sys.modules["graddoctor.fix"], "write_source", broken)
     monkeypatch.setattr(sys.modules["graddoctor.fix"], "diff_of", broken)
     report = cure.report()
