@@ -6,17 +6,17 @@ import time
 from dataclasses import replace
 
 import pytest
-import treat_recipes
-from made_up import hang, leave, leaving, made, placebo, raising, too_large
+from made_up import hang, leaving, made, placebo, raising, too_large
 from told import Told, gave
 
+import treat_recipes
 from graddoctor.diagnose.examine import INTERRUPTED, examine
 from graddoctor.prove.laboratory import Laboratory
 from graddoctor.prove.task import Setting
 from graddoctor.prove.yardstick import measure
 from graddoctor.remedies.data import standardised_input
 from graddoctor.terms import Cause
-from graddoctor.treat.treatment import LATE, treat, untreated
+from graddoctor.treat.treatment import LATE, PROOF, RACE, treat, untreated
 
 RIGHT = "inputs standardised"
 SEARCHED = {0, 1, 2}
@@ -39,11 +39,11 @@ def seeds_of(treatment):
     return [task.seed for task, _ in treatment.trials]
 
 
-def stopped_at(number, of="trials"):
+def stopped_at(number, *of):
     """What is told how far it is, and meets Ctrl-C when so many trials are over."""
 
     def tell(phase, *_):
-        tell.seen += phase == of
+        tell.seen += phase in (of or (RACE, PROOF))
         if tell.seen == number:
             raise KeyboardInterrupt
 
@@ -229,19 +229,12 @@ def test_the_time_is_used_up_in_the_proof(right):
     assert (one.proof.planned, one.proof.verdict) == (5, "no difference shown")
 
 
-# --- the same again
-
-
 @pytest.mark.usefixtures("right")
-def test_the_same_recipe_is_treated_alike():
-    one, other = treated(), treated()
-    assert [(task.key, result.digest) for task, result in one.trials] == [
-        (task.key, result.digest) for task, result in other.trials
-    ]
-    assert one.proof.mean == other.proof.mean
-    assert [remedy.name for remedy in one.remedies] == [remedy.name for remedy in other.remedies]
-
-
-def test_the_smaller_change_is_proven(right):
-    right(input_scale=[standardised_input], depth=[made("nothing", leave, Cause.DEPTH)], activation=[placebo()])
-    assert [remedy.name for remedy in treated().remedies] == [RIGHT]
+def test_it_says_how_far_it_is():
+    told = []
+    whole = treated(tell=lambda phase, done, total, detail: told.append((phase, done, total, detail)))
+    proof = [line for line in told if line[0] == PROOF]
+    assert proof == [(PROOF, k, 10, ("as given", RIGHT)[k % 2]) for k in range(10)]
+    assert {line[0] for line in told[:-10]} == {RACE}
+    assert len(told) == len(whole.trials)
+    assert all(done < total for _, done, total, _ in told)

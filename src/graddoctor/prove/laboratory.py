@@ -14,7 +14,7 @@ from graddoctor.prove.store import TrialStore
 from graddoctor.prove.task import Result, Setting, Task
 
 PHASE = "trials"
-"""What progress calls the work of a laboratory."""
+"""What progress calls the work of a laboratory if nobody gives it another name."""
 
 _CUT_SHORT = frozenset({"deadline", "hung"})
 
@@ -35,6 +35,8 @@ class Laboratory:
 
     Attributes
     ----------
+    phase
+        What progress calls its work; may be changed from one stage to the next.
     finished
         Every task that was run and its result, in the order in which they were asked for.
     skipped
@@ -56,6 +58,7 @@ class Laboratory:
         self.setting, self.executor = setting, executor or Serial(setting)
         self.store = TrialStore() if store is None else store  # an empty one is false
         self.tell, self.deadline = tell, deadline
+        self.phase = PHASE
         self.finished: list[tuple[Task, Result]] = []
         self.skipped = 0
         self._known: dict[str, Result] = {}
@@ -112,14 +115,14 @@ class Laboratory:
             while waiting or running:
                 while waiting and len(running) < self.executor.slots and not self.late:
                     key, task = waiting.popleft()
-                    self.tell(PHASE, done, total, task.name)
+                    self.tell(self.phase, done, total, task.name)
                     running[self.executor.submit(task, self.deadline - time.monotonic())] = key, task
                     done += self._take_in(running)
                 if not running:
                     return  # the time is over
                 wait(running, return_when=FIRST_COMPLETED)
                 done += self._take_in(running)
-                self.tell(PHASE, done, total, ", ".join(task.name for _, task in running.values()))
+                self.tell(self.phase, done, total, ", ".join(task.name for _, task in running.values()))
         except BaseException:
             self.executor.abandon()
             with suppress(Exception):  # what is over is kept; what raises is not what was asked for

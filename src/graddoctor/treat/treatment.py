@@ -28,6 +28,9 @@ SEEDS = 5
 LATE = "the time was used up"
 """What `Treatment.aborted` says where the deadline left something out."""
 
+RACE, PROOF = "race", "proof"
+"""What progress calls the two stages."""
+
 _FIRST_FRESH = 101  # numbers of seeds that no earlier stage uses
 _PROOF_SHARE = 0.5  # of the seconds left, at most, are kept back for the proof
 _SLOWER = 2.0  # a treated run may take so many times as long as the plain one
@@ -120,9 +123,9 @@ class _Course:
         try:
             candidates = Candidates(self._facts(), laboratory, keep)
             search = Search(laboratory, candidates, Race(laboratory, self.horizon), self._aims())
-            laboratory.deadline = deadline - self._reserve(deadline)
+            laboratory.phase, laboratory.deadline = RACE, deadline - self._reserve(deadline)
             found = search.run()
-            laboratory.deadline = deadline
+            laboratory.phase, laboratory.deadline = PROOF, deadline
             if found.remedy is not None:
                 self._prove(found.remedy)
         except KeyboardInterrupt:
