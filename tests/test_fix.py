@@ -537,14 +537,19 @@ def test_a_metric_that_never_is_a_number_leaves_the_loss_to_decide():
 
 def test_a_metric_that_fails_now_and_then_costs_those_trials():
     def evaluate(model):
-        if not hasattr(model, "input_mean") and model[0].weight.std() > 0.3:
+        value = accuracy(model)
+        if value > 0.8 and int(1e4 * model[0].weight[0, 0].abs()) % 3 == 0:
             raise ValueError("such weights\nwill not do")
-        return accuracy(model)
+        return value
 
-    cure = gd.fix(unscaled(batches=lambda: pairs(3 * inputs() + 9, targets()), evaluate=evaluate))
-    assert cure.verdict in {"cured", "not cured"}
-    assert all("such weights" in why for _, why in cure.treatment.failed)
-    assert all(one.name in str(cure) for one in cure.report().failed)
+    cure = gd.fix(slow(evaluate=evaluate))
+    failed = cure.treatment.failed
+    assert failed
+    assert all(why.startswith("ValueError: such weights") for _, why in failed)
+    assert [(one.name, one.reason) for one in cure.report().failed] == list(failed)
+    lost = {result.digest for _, result in cure.trials if result.failed}
+    assert all(pair.difference <= 0 for pair in cure.proof.pairs if pair.after.digest in lost)
+    assert cure.verdict == ("cured" if all(pair.difference > 0 for pair in cure.proof.pairs) else "not cured")
 
 
 def test_a_builder_with_a_memory_does_no_harm():
