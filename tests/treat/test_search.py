@@ -4,7 +4,7 @@ import math
 
 import pytest
 from made_up import faster, leave, made, placebo, raising
-from told import gave, remedy
+from told import gave, lost, remedy
 from told import laboratory as told
 
 import treat_recipes
@@ -98,7 +98,8 @@ def test_what_the_deadline_left_out_is_not_looked_at(pharmacy):
 
 def searching(scores, *aims):
     def table(task):
-        return gave(scores[task.name, task.seed] if (task.name, task.seed) in scores else scores.get(task.name, 0.0))
+        score = scores.get((task.name, task.seed), scores.get(task.name, 0.0))
+        return gave(score) if isinstance(score, float) else score
 
     return search(treat_recipes.sound(), *aims, laboratory=told(table))
 
@@ -147,6 +148,15 @@ def test_the_leader_is_of_those_that_came_furthest():
     one.race.rung([B], 1.0, 1)
     assert one.found().leader.name == "b"
     assert one.found().remedy is None
+
+
+def test_a_rate_that_was_lost_is_not_run_again(pharmacy):
+    scores = {"as given": 0.0, "a": 0.5, "a, learning rate x 0.33": 0.4, "a, learning rate x 3": lost()}
+    one = raced(scores, (A,))
+    for _ in "ab":
+        one._run_near(A)
+    assert one._ran == {"as given", "a", "a, learning rate x 0.33", "a, learning rate x 3"}
+    assert [len(rung.entries) for rung in one.race.rungs] == [1, 1, 2]
 
 
 def test_a_rate_has_no_better_name(pharmacy):

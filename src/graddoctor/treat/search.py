@@ -129,10 +129,15 @@ class Search:
     def _run_near(self, remedy: Remedy | None) -> bool:
         """Run a remedy at a third and three times its rate; whether there was anything to run."""
         near = [self.candidates.at(remedy, factor) for factor in _FINE] if remedy else []
-        near = [one for one in near if one.name not in self.known and self._possible(one)]
+        near = [one for one in near if one.name not in self._ran and self._possible(one)]
         if near:
             self._remember(self.race.rung(near, 1.0, len(near), "finer rates"))
         return bool(near)
+
+    @property
+    def _ran(self) -> set[str]:
+        """Names of all that ran at full length, lost or not."""
+        return {e.name for rung in self.race.rungs if rung.steps == self.race.horizon for e in rung.entries}
 
     def _possible(self, remedy: Remedy) -> bool:
         return len(remedy.each) <= LARGEST and self.candidates.allowed(remedy)
@@ -162,7 +167,7 @@ class Search:
         rates = [part for part in parts if part.rate != 1.0]
         others = [part for part in parts if part.rate == 1.0]
         leading = [[*others[:k], *rates] for k in range(1, len(others))]  # each was made for what stands before it
-        fewer = [some for some in map(combined, (others, rates, *leading)) if some and some.name not in self.known]
+        fewer = [some for some in map(combined, (others, rates, *leading)) if some and some.name not in self._ran]
         if fewer and len(parts) > 1:
             self._remember(self.race.rung(fewer, 1.0, len(fewer), "with less"))
 
