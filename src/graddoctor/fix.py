@@ -62,6 +62,8 @@ class Cure:
         What was found before.
     verdict
         ``"sound"``, ``"cured"``, ``"not cured"`` or ``"interrupted"``.
+    aborted
+        Why it ended early, and how to go on; ``""``: it did not.
     exit_code
         What the command line ends with.
     """
@@ -255,8 +257,12 @@ def fix(
     kept = _checked(keep, seeds=seeds, seconds=seconds, steps=steps, threads=threads, workers=workers)
     tell: Tell = progress or (lambda *_: None)
     workers, ray = foreseen(recipe, workers, ray=ray)
-    store = TrialStore(trials, recipe, threads=threads)
-    with store, kept_random_state(), torch.enable_grad(), computing_with(threads):
+    with (
+        kept_random_state(),
+        torch.enable_grad(),
+        computing_with(threads),
+        TrialStore(trials, recipe, threads=threads) as store,
+    ):
         checkup = checkup or check(recipe, budget=_CHECK_SHARE * seconds, steps=steps, progress=tell)
         interrupted = checkup.examination.aborted == INTERRUPTED
         sound = checkup.verdict == "healthy" and not interrupted
