@@ -248,6 +248,17 @@ def test_it_stays_until_the_report_is_written(cure):
     assert files() == {"train.trials"}
 
 
+def test_it_goes_where_the_reader_has_seen_enough(cure, monkeypatch):
+    def gone(report):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("graddoctor.show.print_report", gone)
+    monkeypatch.setattr("os.dup2", lambda *_: None)
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(fileno=lambda: 1, write=len, flush=lambda: None))
+    assert main(["fix", "train.py"]) == 2
+    assert files() == set()
+
+
 def test_it_is_named_after_the_target():
     def named(target, wanted=None):
         with trials_file(wanted, target) as book:

@@ -243,8 +243,13 @@ def fix(  # noqa: PLR0917 - one parameter a flag
                     progress=progress,
                 )
             report = cure.report()
-        _show(report, json=json, out=out or (), save=cure.save)
-        book.finished = cure.exit_code == 0 or not cure.aborted
+        done = cure.exit_code == 0 or not cure.aborted
+        try:
+            _show(report, json=json, out=out or (), save=cure.save)
+            book.finished = done
+        except BrokenPipeError:  # whoever read it has seen enough
+            book.finished = done
+            raise
     return cure.exit_code
 
 

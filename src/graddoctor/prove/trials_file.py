@@ -31,9 +31,11 @@ def trials_file(wanted: Path | None, target: str) -> Iterator[TrialsFile]:
         What is treated, as the command line has it: ``FILE``, ``FILE:NAME`` or ``MODULE:NAME``.
     """
     book = TrialsFile(wanted or _default(target))
-    yield book
-    if wanted is None and book.path is not None and book.finished:
-        remove(book.path)
+    try:
+        yield book
+    finally:
+        if wanted is None and book.path is not None and book.finished:
+            remove(book.path)
 
 
 def _default(target: str) -> Path | None:
