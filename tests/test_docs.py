@@ -83,6 +83,7 @@ BOOK = Sybil(
 def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)  # a page may import what its commands have written
+    monkeypatch.delitem(sys.modules, "treated", raising=False)  # and not what another test has
     for example in BOOK.parse(page).examples():
         example.evaluate()
 

@@ -14,7 +14,7 @@ from graddoctor.treat.race import Entry, Race, Rung
 CLOSED = 0.95
 """A progress, and a metric, from which on nothing more is looked for."""
 
-MARGIN = 0.05
+MARGIN = 0.1
 """A smaller change wins that comes as near to the best as this share of what the best gains."""
 
 _SHARES = (0.25, 0.5, 1.0)
