@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from functools import cached_property
 
 from graddoctor.prove.laboratory import Laboratory
 from graddoctor.prove.sweep import suiting
@@ -37,6 +38,15 @@ class Candidates:
         self.facts, self.laboratory, self.keep = facts, laboratory, keep
         self.failed: list[tuple[str, str]] = []
 
+    @cached_property
+    def rates(self) -> bool:
+        """Whether the rate may be changed, and can be: an optimizer of the user's own may not let anybody."""
+        try:
+            return self.allowed(rate(self.facts, _LADDER[-1]))
+        except Exception as error:  # noqa: BLE001 - all else can still be tried
+            self.failed.append(("learning rate", f"{type(error).__name__}: {error}"))
+            return False
+
     def of(self, cause: Cause, after: Remedy | None = None) -> list[Remedy]:
         """Collect what one cause asks for, on top of another remedy if there is one; a rate is found by `tuned`."""
         if after and cause is Cause.OPTIMIZER:  # another optimizer comes with a rate of its own
@@ -67,7 +77,7 @@ class Candidates:
 
         One sweep serves all remedies whose last part addresses the same cause: they change the gradient's scale alike.
         """
-        if not self.allowed(rate(self.facts, 2.0)):
+        if not self.rates:
             return [one for one in remedies if one is not None]
         kinds: dict[tuple[Cause, ...], Remedy | None] = {}
         for one in remedies:
@@ -89,6 +99,8 @@ class Candidates:
 
     def at(self, remedy: Remedy, factor: float) -> Remedy:
         """Combine a remedy with a factor of its rate; a factor that it has already is changed where it stands."""
+        if not self.rates:
+            return remedy
         factor = float(f"{factor * remedy.rate:.2g}")
         changed = rate(self.facts, factor)
         parts = [changed if part.rate != 1.0 else part for part in remedy.each]

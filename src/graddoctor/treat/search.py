@@ -19,7 +19,8 @@ MARGIN = 0.1
 
 _SHARES = (0.25, 0.5, 1.0)
 _SHARES_COMBINED = (0.25, 1.0)
-_CHECKED_ON = 2  # further seeds that the finalists are tried on before one is chosen
+_FURTHER = (1, 2)  # seeds that the finalists are tried on before one is chosen
+_HOLDS = 0.8  # of what it reached on the first seed
 _FINALISTS = 3
 _FINE = (1 / 3, 3.0)
 _ANYWHERE_NEAR = 0.5  # of what the best gains
@@ -195,7 +196,7 @@ class Search:
         if len(finalists) == 1:
             return {finalists[0].name: 1.0}
         runs = [(entry.name, entry.result) for entry in finalists]
-        for seed in range(1, 1 + _CHECKED_ON):
+        for seed in _FURTHER:
             results = self.laboratory.run(self.race.tasks([e.remedy for e in finalists], 1.0, seed))
             runs += [(e.name, r) for e, r in zip(finalists, results, strict=True) if r is not None]
         means: dict[str, list[float]] = {entry.name: [] for entry in finalists}
@@ -223,11 +224,18 @@ class Search:
         return ranked[0][0] if ranked and ranked[0][1] > 0 else None
 
     def _done(self) -> bool:
-        """Whether next to nothing is left to gain, in the loss and in a metric whose best is 1."""
+        """Whether next to nothing is left to gain, in the loss and in a metric whose best is 1, and not by luck."""
         best = self._best()
         if best is None or best.result.lost:
             return False
-        return best.result.progress >= CLOSED and (best.result.metric is None or best.result.metric >= CLOSED)
+        closed = best.result.progress >= CLOSED and (best.result.metric is None or best.result.metric >= CLOSED)
+        return closed and self._holds(best)
+
+    def _holds(self, entry: Entry) -> bool:
+        """Whether it does well on the further seeds of the search too."""
+        tasks = [task for seed in _FURTHER for task in self.race.tasks([entry.remedy], 1.0, seed)]
+        results = [result for result in self.laboratory.run(tasks) if result is not None]
+        return all(not r.lost and r.progress >= _HOLDS * entry.result.progress for r in results)
 
     def _tuned(self) -> Entry | None:
         rates = [e for e, _ in self._ranked() if e.remedy and set(e.remedy.causes) == {Cause.LEARNING_RATE}]
