@@ -1,9 +1,9 @@
 """Candidates: what the causes ask for, no more of it than is of use, and each at the rate that suits it."""
 
 import pytest
-import treat_recipes
 from made_up import leave, made, placebo, prescriber, raising
 
+import treat_recipes
 from graddoctor.prove.laboratory import Laboratory
 from graddoctor.prove.task import Setting
 from graddoctor.prove.yardstick import measure

@@ -47,13 +47,13 @@ def weights_hidden(model: nn.Module, stand_ins: dict[nn.Parameter, nn.Parameter]
         for module, name, parameter in places:
             setattr(module, name, chosen.get(parameter, parameter))
 
-    def enter(module: nn.Module, inputs: Any) -> None:  # noqa: ARG001
+    def enter(module: nn.Module, inputs: Any) -> None:
         if module in modules:
             if not running:
                 show({})
             running.append(module)
 
-    def leave(module: nn.Module, inputs: Any, output: Any) -> None:  # noqa: ARG001
+    def leave(module: nn.Module, inputs: Any, output: Any) -> None:
         if module in modules:
             running.pop()
             if not running:
