@@ -1,1 +1,1 @@
-"""What a cure consists of, as plain PyTorch: functions that a user can paste, without graddoctor."""
+"""What a cure consists of, as plain PyTorch: functions that a user can paste as they are."""
