@@ -1,6 +1,6 @@
 """Treat the zoo, and judge the cures by a plain loop that knows nothing of graddoctor.
 
-    python benchmarks/zoo_fix.py --out benchmarks/results/zoo_fix.json [names or families]
+    python benchmarks/zoo_fix.py --out benchmarks/results/zoo_fix.json --every 7 [names or families]
 
 A sick patient counts as repaired when the treated run closes at least 80 % of the gap to its twin (the same training
 with the fault taken out by hand), in the progress of its loss and as the median over three seeds. A sound one is
