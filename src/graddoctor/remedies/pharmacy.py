@@ -9,6 +9,7 @@ from graddoctor.remedies import (
     clipping,
     data,
     decay,
+    depth,
     graph,
     initialization,
     logits,
@@ -57,7 +58,7 @@ PHARMACY: Mapping[Cause, tuple[Prescriber, ...]] = {
         precision.bfloat16_autocast,
     ),
     Cause.NORMALIZATION: (normalization.normalised, normalization.pre_layernorm),
-    Cause.DEPTH: (residual.residuals,),
+    Cause.DEPTH: (residual.residuals, depth.fewer_layers),
     Cause.GRAPH: (graph.nothing_detached, optimizer.held, graph.everything_trained),
 }
 """Causes without an entry have no remedy yet."""
