@@ -65,6 +65,12 @@ def edited(recipe: Recipe, edits: Iterable[Edit]) -> Recipe:
     return recipe
 
 
+def changed(net: nn.Module, edit: Edit) -> nn.Module:
+    """Make the call of an edit of the model on a network that is built."""
+    new: nn.Module = _function(edit)(net, **edit.arguments)
+    return new
+
+
 def by_part(edits: Iterable[Edit]) -> dict[Part, list[Edit]]:
     """Sort edits by the part that they change, in their order."""
     parts: dict[Part, list[Edit]] = {}
@@ -74,11 +80,10 @@ def by_part(edits: Iterable[Edit]) -> dict[Part, list[Edit]]:
 
 
 def _model(recipe: Recipe, edit: Edit) -> Recipe:
-    build, function = recipe.model, _function(edit)
+    build = recipe.model
 
     def model(seed: int = recipe.seed) -> nn.Module:
-        net: nn.Module = function(network_of(build, seed), **edit.arguments)
-        return net
+        return changed(network_of(build, seed), edit)
 
     return recipe.with_(model=model)
 

@@ -13,6 +13,7 @@ from torch import nn
 from graddoctor.recipe import Recipe
 from graddoctor.remedies.anatomy import Anatomy, anatomy
 from graddoctor.remedies.blocks import Block, blocks_of
+from graddoctor.remedies.recurrent import Carrier, carriers
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.remedies.survey import Survey, survey
 from graddoctor.train import BatchSource, build_model, build_optimizer
@@ -80,6 +81,11 @@ class Facts:
             return blocks_of(self.recipe, self.model, self.batch)
         except Exception:  # noqa: BLE001 - as above
             return ()
+
+    @cached_property
+    def carriers(self) -> tuple[Carrier, ...]:
+        """The modules that carry a state from one time step to the next."""
+        return carriers(self.recipe, self.model, self.batch)
 
     def quantile(self, share: float) -> float:
         """Gradient norm below which so many of the plain run's steps were; ``nan`` where it is not known."""

@@ -12,6 +12,7 @@ from torch import nn
 from graddoctor.observe._parameters import identical
 from graddoctor.randomness import seeded
 from graddoctor.recipe import Recipe
+from graddoctor.remedies.edit import changed
 from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.measured_start import SEED_SHIFT, critical_plan, lsuv, small_output
 from graddoctor.remedies.plain.weights import initialise
@@ -92,9 +93,12 @@ def reinitialised(only: Collection[str] | None = None) -> Remedy:
 
         def model(seed: int = recipe.seed) -> nn.Module:
             net = network_of(build, seed).to(recipe.device).train()
-            plan = critical_plan(recipe, net, BatchSource(recipe).first(1)[0], seed + SEED_SHIFT, only)
+            plan, more = critical_plan(recipe, net, BatchSource(recipe).first(1)[0], seed + SEED_SHIFT, only)
             with seeded(seed + SEED_SHIFT):
-                return initialise(net, plan)
+                initialise(net, plan)
+                for edit in more:
+                    changed(net, edit)
+                return net
 
         return recipe.with_(model=model)
 
@@ -119,8 +123,8 @@ def critical(facts: Facts, only: Collection[str] | None = None) -> Remedy | None
     Source: He et al. 2015; Schoenholz et al. 2017; for residual branches Zhang et al. 2019 and Radford et al. 2019.
     """
     net = build_model(facts.recipe)
-    plan = critical_plan(facts.recipe, net, facts.batch, facts.recipe.seed + SEED_SHIFT, only)
-    return started("critical initialization", plan, "He et al. 2015; Schoenholz et al. 2017", only)
+    plan, more = critical_plan(facts.recipe, net, facts.batch, facts.recipe.seed + SEED_SHIFT, only)
+    return started("critical initialization", plan, "He et al. 2015; Schoenholz et al. 2017", only, more=more)
 
 
 def he(facts: Facts, only: Collection[str] | None = None, *, fan: Literal["in", "out"] = "in") -> Remedy | None:

@@ -13,13 +13,27 @@ from torch import nn
 
 from graddoctor.randomness import seeded
 from graddoctor.recipe import Recipe
+from graddoctor.remedies.edit import Edit
 from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.functions import LINEAR, name_of, tensors_in
 from graddoctor.remedies.plain.weights import initialise
 from graddoctor.remedies.reading import Reading, bare, read
+from graddoctor.remedies.recurrent import carriers
+from graddoctor.remedies.recurrent_start import recurrent_edits
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.remedies.slots import partner, slots
-from graddoctor.remedies.starts import Entry, Plan, deep_and_plain, drawn, grouped, plan_of, started, target, times
+from graddoctor.remedies.starts import (
+    Entry,
+    Plan,
+    critical_entry,
+    deep_and_plain,
+    drawn,
+    grouped,
+    plan_of,
+    started,
+    target,
+    times,
+)
 from graddoctor.remedies.survey import Reader, read_forward
 from graddoctor.train import build_model, loss_of
 
@@ -35,22 +49,28 @@ _FACTORS = (0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6)
 
 def critical_plan(
     recipe: Recipe, net: nn.Module, batch: Any, seed: int, only: Collection[str] | None = None
-) -> dict[Any, Entry]:
+) -> tuple[dict[Any, Entry], tuple[Edit, ...]]:
     """Plan a start at criticality, measured on a batch.
 
     Parameters
     ----------
     net
         The network as built. It is started by the plan, drawn from `seed`, and left so.
+
+    Returns
+    -------
+    The plan, and what a recurrence asks for beside it: gates that start open, states around zero.
     """
     reading = read(recipe, net, batch)
     plan = plan_of(slots(net, reading, only), noisy_biases=deep_and_plain(reading))
     with seeded(seed):
         initialise(net, plan)
     if not reading.normalized:
-        wanted = {s.name: target(s.follower)[0] * s.share for s in slots(net, reading) if s.seen}
+        found = [slot for slot in slots(net, reading) if slot.seen and not slot.recurrent]
+        wanted = {slot.name: target(slot.follower)[0] * slot.share for slot in found}
         plan = _pulled_to_scale(recipe, net, batch, plan, wanted)
-    return grouped(plan)
+    more = recurrent_edits(net, reading, carriers(recipe, net, batch, reading), plan, only)
+    return grouped(plan), more
 
 
 def _pulled_to_scale(recipe: Recipe, net: nn.Module, batch: Any, plan: Plan, wanted: Mapping[str, float]) -> Plan:
@@ -75,6 +95,7 @@ def _gains(reading: Reading, wanted: Mapping[str, float]) -> dict[str, float]:
     by chance. Of the projections of an attention the last answers for all.
     """
     roles = [role for role in reading.weights.values() if not role.name.endswith("in_proj_weight")]
+    roles = [role for role in roles if role.name not in reading.loops]  # given nothing in the first step
     drifts = [abs(math.log10(b.size / a.size)) for a, b in itertools.pairwise(roles) if a.size > 0 and b.size > 0]
     drifting = len(drifts) > 1 and median(drifts) > 1
     return {
@@ -94,10 +115,12 @@ def lsuv(facts: Facts, only: Collection[str] | None = None) -> Remedy | None:
     net = build_model(facts.recipe)
     reading = read(facts.recipe, net, facts.batch)
     found = slots(net, reading, only)
-    wanted = {slot.name: slot.share for slot in found if slot.seen}
+    wanted = {slot.name: slot.share for slot in found if slot.seen and not slot.recurrent}
     if not wanted or reading.normalized:
         return None
-    plan = plan_of(found, lambda slot: drawn(slot, slot.share / math.sqrt(slot.fan_in)))
+    plan = plan_of(
+        found, lambda slot: critical_entry(slot) if slot.recurrent else drawn(slot, slot.share / math.sqrt(slot.fan_in))
+    )
     with seeded(facts.recipe.seed + SEED_SHIFT):
         initialise(net, plan)
     scaler = _Scaler(bare(net), wanted)

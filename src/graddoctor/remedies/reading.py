@@ -8,7 +8,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,8 @@ from torch.nn.utils import parametrize
 from graddoctor.recipe import Recipe
 from graddoctor.remedies.calls import Call
 from graddoctor.remedies.functions import ADDITIONS, name_of, tensors_in
-from graddoctor.remedies.survey import Reader, Survey, WeightRole, read_forward
+from graddoctor.remedies.loops import Loop, LoopReader
+from graddoctor.remedies.survey import Survey, WeightRole, read_forward
 
 _THROUGH = ("View", "UnsafeView", "Reshape", "Transpose", "Permute", "Squeeze", "Unsqueeze", "Clone", "Mul", "Div")
 _ENDS = ("Addmm", "Mm", "Bmm", "Convolution", "NativeBatchNorm", "NativeLayerNorm", "NativeGroupNorm", "Cudnn", "Mul")
@@ -55,11 +56,14 @@ class Reading:
         One for each residual addition, in the order of the additions.
     first
         Weights that are multiplied with the data themselves.
+    loops
+        Weights that are multiplied with a state which they have made, by name.
     """
 
     survey: Survey | None = None
     branches: tuple[Branch, ...] = ()
     first: frozenset[str] = frozenset()
+    loops: dict[str, Loop] = field(default_factory=dict)
 
     @property
     def weights(self) -> dict[str, WeightRole]:
@@ -85,7 +89,8 @@ def read(recipe: Recipe, model: nn.Module, batch: Any) -> Reading:
         reader = _Additions(model)
         with torch.enable_grad():
             output = read_forward(recipe, model, reader, batch)
-        return Reading(reader.survey(output), tuple(_branches(model, reader)), frozenset(reader.first))
+        branches = tuple(_branches(model, reader))
+        return Reading(reader.survey(output), branches, frozenset(reader.first), reader.loops())
     except Exception:  # noqa: BLE001 - what cannot be read can still be started again by its modules
         return Reading()
 
@@ -120,7 +125,7 @@ def _branches(model: nn.Module, reader: _Additions) -> Iterator[Branch]:
             yield Branch(end, tuple(name for name in long if name != end))
 
 
-class _Additions(Reader):
+class _Additions(LoopReader):
     """Remembers the graph nodes of the tensors that are added to each other, and what is multiplied with data."""
 
     def __init__(self, model: nn.Module) -> None:

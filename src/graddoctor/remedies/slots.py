@@ -19,6 +19,7 @@ from graddoctor.remedies.reading import Reading
 from graddoctor.remedies.survey import WeightRole
 
 _GATES = {nn.LSTM: 4, nn.LSTMCell: 4, nn.GRU: 3, nn.GRUCell: 3, nn.RNN: 1, nn.RNNCell: 1}
+"""Matrices that are stacked in the weights of a recurrent module, and vectors in its biases."""
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)  # noqa: SLF001 - of all BatchNorms
 _STATISTICS = {"running_mean": 0.0, "running_var": 1.0, "num_batches_tracked": 0.0}
 
@@ -32,7 +33,7 @@ class Slot:
     name
         As the plan of a start names it. A parametrised weight goes by the path of the weight that it computes.
     kind
-        What it is; ``"gain"`` scales normalized values.
+        What it is; ``"gain"`` scales normalized values, ``"gates"`` are biases that decide what a cell remembers.
     value
         As it is.
     fan_in, fan_out
@@ -47,12 +48,16 @@ class Slot:
         What such a weight is scaled by, so that all branches together add as much as the stream has.
     seen
         Whether the forward pass was seen to multiply with it.
+    recurrent
+        Whether a weight is applied to a state that it has made, time step after time step.
+    std
+        Of a weight of a recurrence: the standard deviation that it should start with, whatever follows it.
     module
         The module that has it.
     """
 
     name: str
-    kind: Literal["weight", "bias", "embedding", "gain", "statistic"]
+    kind: Literal["weight", "bias", "embedding", "gain", "statistic", "gates"]
     value: torch.Tensor = field(repr=False)
     module: nn.Module = field(repr=False)
     fan_in: int = 1
@@ -62,6 +67,8 @@ class Slot:
     branch_end: bool = False
     share: float = 1.0
     seen: bool = False
+    recurrent: bool = False
+    std: float | None = None
 
 
 def slots(model: nn.Module, reading: Reading, only: Collection[str] | None = None) -> tuple[Slot, ...]:
@@ -91,7 +98,8 @@ def within(name: str, part: str) -> bool:
 class _Finder:
     def __init__(self, model: nn.Module, reading: Reading) -> None:
         self.names = {id(p): name for name, p in model.named_parameters()}  # a tied one has its first name
-        self.weights, self.shares = reading.weights, reading.shares
+        self.weights, self.shares, self.loops = reading.weights, reading.shares, reading.loops
+        self.fed = {name: loop for loop in self.loops.values() for name in loop.inputs}
         self.nearby = _followers(model)
         hidden = reading.survey.hidden if reading.survey else ()
         hidden = hidden or tuple(kind for kind in self.nearby.values() if kind)
@@ -129,27 +137,42 @@ class _Finder:
             yield self._weight(name, short, module, value)
         elif value.ndim == 1 and bias:
             weight = self.weights.get(partner(name))
-            yield Slot(name, "bias", value, module, follower=weight.activation if weight else "")
+            kind: Literal["bias", "gates"] = "gates" if stacked_in(module) > 1 else "bias"
+            yield Slot(name, kind, value, module, follower=weight.activation if weight else "")
 
     def _weight(self, name: str, short: str, module: nn.Module, value: torch.Tensor) -> Slot:
         role, stacked = self.weights.get(name), _stacked(short, module, value)
-        fan_in = role.fan_in if role else _fan_in(module, value)
+        fan_in = max(role.fan_in if role else _fan_in(module, value), 1)
+        fan_out = _fan_out(value.shape, fan_in, stacked)
+        recurrent = name in self.loops or (short.startswith("weight_hh") and stacked_in(module) > 0)
         return Slot(
             name,
             "weight",
             value,
             module,
-            fan_in=max(fan_in, 1),
-            fan_out=_fan_out(value.shape, fan_in, stacked),
+            fan_in=fan_in,
+            fan_out=fan_out,
             follower=self._follower(role, name, short, module),
             stacked=stacked,
             branch_end=name in self.shares,
             share=self.shares.get(name, 1.0),
             seen=role is not None,
+            recurrent=recurrent,
+            std=self._recurrent_std(name, short, module, (fan_in, fan_out), recurrent=recurrent),
         )
 
+    def _recurrent_std(
+        self, name: str, short: str, module: nn.Module, fans: tuple[int, int], *, recurrent: bool
+    ) -> float | None:
+        """Orthogonal on the state, whatever else the weight is given beside it, and Xavier on the inputs."""
+        if recurrent:
+            return (self.loops[name].gain if name in self.loops else 1.0) / math.sqrt(min(fans))
+        if name in self.fed or (short.startswith("weight_ih") and stacked_in(module)):
+            return (self.fed[name].input_gain if name in self.fed else 1.0) * math.sqrt(2 / sum(fans))
+        return None
+
     def _follower(self, role: WeightRole | None, name: str, short: str, module: nn.Module) -> str:
-        if type(module) in _GATES or short == "in_proj_weight":
+        if stacked_in(module) or short == "in_proj_weight":
             return ""
         return role.activation if role else self.nearby.get(name.rpartition(".")[0], self.usual)
 
@@ -157,6 +180,11 @@ class _Finder:
 def partner(bias: str) -> str:
     """Name of the weight that goes with a bias."""
     return bias.replace("biases", "weights").replace("bias", "weight")
+
+
+def stacked_in(module: nn.Module) -> int:
+    """How many matrices a recurrent layer or cell of torch stacks in one weight; 0 for other modules."""
+    return next((count for kind, count in _GATES.items() if isinstance(module, kind)), 0)
 
 
 def _startable(parameter: nn.Parameter) -> bool:
@@ -176,7 +204,7 @@ def _assignable(module: nn.Module, short: str) -> bool:
 
 
 def _stacked(short: str, module: nn.Module, value: torch.Tensor) -> int:
-    gates = _GATES.get(type(module), 1) if short.startswith(("weight_ih", "weight_hh")) else 1
+    gates = max(1, stacked_in(module)) if short.startswith(("weight_ih", "weight_hh")) else 1
     stacked = 3 if short == "in_proj_weight" else gates
     return stacked if value.shape[0] % stacked == 0 else 1
 

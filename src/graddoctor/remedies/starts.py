@@ -54,8 +54,11 @@ def times(entry: Entry, factor: float) -> Entry:
 
 
 def critical_entry(slot: Slot) -> Entry:
-    """Return how a weight starts at criticality."""
-    return drawn(slot, target(slot.follower)[0] / math.sqrt(slot.fan_in) * slot.share)
+    """Return how a weight starts at criticality.
+
+    One that is applied to the same state again and again has to keep its norm, whatever nonlinearity stands behind it.
+    """
+    return drawn(slot, target(slot.follower)[0] / math.sqrt(slot.fan_in) * slot.share if slot.std is None else slot.std)
 
 
 def deep_and_plain(reading: Reading) -> bool:
@@ -68,6 +71,7 @@ def plan_of(
 ) -> Plan:
     """Plan a start: weights as asked for, everything else at what is neutral. What is so already is left out.
 
+    The biases of gates stay: what they are decides how long a cell remembers, and nothing about them is neutral.
     Embeddings are drawn with a standard deviation of 1/√width.
 
     Parameters
@@ -77,6 +81,8 @@ def plan_of(
     """
     plan: Plan = {}
     for slot in found:
+        if slot.kind == "gates":
+            continue
         noise = target(slot.follower)[1] if noisy_biases and slot.kind == "bias" else 0.0
         neutral = _NEUTRAL.get(slot.kind, _NEUTRAL.get(slot.name.rpartition(".")[2], 0.0))
         if slot.kind == "weight":
@@ -126,11 +132,19 @@ def _ranges_with(name: str, names: Sequence[str]) -> Iterator[str]:
             yield text
 
 
-def started(name: str, plan: Mapping[Any, Entry], source: str, only: Collection[str] | None = None) -> Remedy | None:
-    """Make a remedy of a plan; ``None`` of an empty one."""
-    if not plan:
+def started(
+    name: str,
+    plan: Mapping[Any, Entry],
+    source: str,
+    only: Collection[str] | None = None,
+    *,
+    more: Sequence[Edit] = (),
+    modules: tuple[str, ...] = (),
+) -> Remedy | None:
+    """Make a remedy of a plan, and of further edits of the network behind it; ``None`` of nothing."""
+    edits = ((Edit("model", initialise, {"plan": dict(plan)}),) if plan else ()) + tuple(more)
+    if not edits:
         return None
     where = tuple(only or ())
-    edit = Edit("model", initialise, {"plan": dict(plan)})
     name = name if only is None else f"{name}: {', '.join(where)}"
-    return Remedy.written(name, (Cause.INITIALIZATION,), (edit,), source=source, modules=where)
+    return Remedy.written(name, (Cause.INITIALIZATION,), edits, source=source, modules=where or modules)

@@ -19,7 +19,7 @@ def initialise(model: nn.Module, plan: Mapping[Any, tuple[Any, ...]]) -> nn.Modu
     The plan maps the name of a parameter, or a tuple of names, to what is drawn and its number::
 
         ("orthogonal", std)  ("delta_orthogonal", std)  ("normal", std)  ("uniform", bound)
-        ("constant", value)  ("scaled", factor)
+        ("constant", value)  ("scaled", factor)  ("identity", factor)
 
     "fc{1..3}.bias" stands for three names, "fc{0..4..2}.bias" for every second one. "scaled"
     multiplies what is there. A third item says how many matrices are stacked in the rows of a
@@ -67,6 +67,9 @@ def draw_entries(weight: torch.Tensor, draw: str, number: float) -> None:
         for size in reversed(weight.shape[2:]):
             centre = centre[..., size // 2]
         nn.init.orthogonal_(centre, gain=number * math.sqrt(max(centre.shape)))
+    elif draw == "identity":  # of a state, it is kept as it is (Le et al. 2015)
+        nn.init.eye_(weight)
+        weight.mul_(number)
     elif draw == "normal":
         nn.init.normal_(weight, std=number)
     elif draw == "uniform":
