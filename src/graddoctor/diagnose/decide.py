@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import reduce
 
 from graddoctor.diagnose.observation import Observation
-from graddoctor.diagnose.plan import Step, plan
+from graddoctor.diagnose.plan import plan
+from graddoctor.diagnose.step import Step
 from graddoctor.diagnose.suspicion import Suspicion
 from graddoctor.prove.experiment import NOTICEABLE, Arm, Bench
 from graddoctor.prove.sweep import suiting, sweep
@@ -21,8 +23,9 @@ FULL_GAIN = 0.2
 METRIC_GAIN = 0.1
 NEAR_BEST = 0.6
 RATE_ALONE = 0.6
-"""A structure that needs another rate is not credited where that rate alone gives this share of its gain."""
+"""A structure that needs another training is not credited where that alone gives this share of its gain."""
 
+_TRAINING = frozenset({Cause.LEARNING_RATE, Cause.OPTIMIZER, Cause.CLIPPING})
 _RATES = (0.1, 10.0)
 _APART = 30.0  # groups whose rates differ by more than this are put to the test
 
@@ -73,6 +76,9 @@ def _arms(step: Step | None, seen: Observation, bench: Bench) -> Iterable[Arm]:
             yield bench.run(replace(equal_rates(max(rates) / min(rates)), modules=slow))
         yield from (bench.run(learning_rate(factor)) for factor in _rates(bench))
         return
+    if step.trainers:
+        yield from (bench.run(step.remedy.then(trainer), 1.0) for trainer in step.trainers)
+        return
     arm = bench.run(step.remedy)
     yield arm
     if arm.lead >= NOTICEABLE and not bench.enough(arm) and not bench.exhausted:  # unclear: it may only be slow
@@ -104,10 +110,12 @@ def _swept(remedy: Remedy | None, bench: Bench) -> float | None:
 
 
 def _credited(arm: Arm, bench: Bench) -> Arm:
-    """A change that was made together with a rate is credited only with what it adds over that rate alone."""
-    if arm.cause is Cause.LEARNING_RATE or arm.remedy.rate == 1:
+    """A change that was made together with another training is credited only with what it adds over that alone."""
+    parts = arm.remedy.each
+    training = [part for part in parts if part.causes[0] in _TRAINING]
+    if not training or parts[0].causes[0] in _TRAINING:
         return arm
-    alone = bench.run(learning_rate(arm.remedy.rate))
+    alone = bench.run(reduce(Remedy.then, training), arm.share)
     return alone if alone.gain >= RATE_ALONE * arm.gain and not alone.contradicted else arm
 
 

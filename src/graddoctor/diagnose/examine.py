@@ -26,9 +26,11 @@ from graddoctor.randomness import kept_random_state, seed_everything
 from graddoctor.recipe import Recipe, require_device
 from graddoctor.recording import Recording
 from graddoctor.remedies.data import come_ordered
+from graddoctor.remedies.depth import deep_blocks
+from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.initialization import deviation
 from graddoctor.remedies.precision import uses_low_precision
-from graddoctor.remedies.survey import Survey, survey
+from graddoctor.remedies.survey import Survey
 from graddoctor.terms import Cause, Condition, Finding, Severity, Trial
 from graddoctor.train import BatchSource, Outcome, build_model, train
 
@@ -210,10 +212,10 @@ def observe(
         raise KeyboardInterrupt
     try:
         monitor.finish(outcome)
-        seen, deviations = _survey(recipe)
+        seen, deviations, deep = _survey(recipe)
         yardstick = measure(recipe, seen)
     except KeyboardInterrupt:
-        seen, deviations, yardstick = None, {}, _provisional(outcome)
+        seen, deviations, deep, yardstick = None, {}, (), _provisional(outcome)
         outcome = replace(outcome, ended=INTERRUPTED)
     if logbook:
         logbook.ended(outcome.steps, outcome.ended)
@@ -225,6 +227,7 @@ def observe(
         yardstick=yardstick,
         progress=progress_of(outcome.losses, outcome.steps_per_epoch, yardstick),
         survey=seen,
+        deep_blocks=deep,
         deviations=deviations,
         raw_norms=raw,
         clipped_norms=clipped,
@@ -269,16 +272,11 @@ def progress_of(losses: Numbers, steps_per_epoch: int, yardstick: Yardstick) -> 
     return yardstick.progress(smoothed(losses, window_of(steps_per_epoch, len(losses))))
 
 
-def _survey(recipe: Recipe) -> tuple[Survey | None, dict[str, float]]:
-    """What the forward pass does with each weight; nothing where it cannot be read call by call."""
-    try:
-        model = build_model(recipe)
-        seen = survey(recipe, model)
-        return seen, deviation(model, seen)
-    except RecipeError:
-        raise
-    except Exception:  # noqa: BLE001 - a forward that a function mode cannot follow is surveyed by the probe alone
-        return None, {}
+def _survey(recipe: Recipe) -> tuple[Survey | None, dict[str, float], tuple[str, ...]]:
+    """What the forward pass does with each weight, how far each is off, and the blocks that make it deep."""
+    facts = Facts(recipe)
+    off = deviation(facts.model, facts.survey) if facts.survey else {}
+    return facts.survey, off, deep_blocks(facts)
 
 
 def _bench(recipe: Recipe, plain: Plain, deadline: float, tell: Tell) -> Bench:
@@ -314,11 +312,16 @@ def _findings(
         certain = {Condition.DISCONNECTED} if seen.progress < POORLY else set()
         if seen.progress < LEARNS:
             certain |= {Condition.NON_FINITE, Condition.PLATEAU}
-        told = [s for s in suspicions if s.condition in certain][:1]
+        told = [s for s in suspicions if s.condition in certain or _blows_up(s, seen)][:1]
         return tuple(_certain(s, seen) for s in told)
     if seen.progress >= LEARNS:  # it learns, and nothing says that a symptom does harm: notes at most
         return ()
     return tuple(unconfirmed(s, Severity.WARNING) for s in suspicions)
+
+
+def _blows_up(suspicion: Suspicion, seen: Observation) -> bool:
+    """Whether a state grows from the first step on, and nothing is learned: that needs no experiment."""
+    return suspicion.condition is Condition.RECURRENT_EXPLODING and suspicion.at_start and seen.progress < LEARNS
 
 
 def _idle(suspicion: Suspicion, seen: Observation) -> bool:

@@ -23,7 +23,12 @@ _NAMED: dict[Cause, tuple[Condition, ...]] = {
 }
 """The name that a cause gives to the disease: the first that was seen, or the last of them."""
 
+_STATES = frozenset({Condition.RECURRENT_EXPLODING, Condition.RECURRENT_VANISHING})
+_OF_STATES = frozenset({Cause.RECURRENCE, Cause.GATES})
+
 _ORDER = (
+    Condition.RECURRENT_EXPLODING,
+    Condition.RECURRENT_VANISHING,
     Condition.NON_FINITE,
     Condition.EXPLODING,
     Condition.VANISHING,
@@ -96,11 +101,18 @@ def _further(arm: Arm, trials: Sequence[Trial], missing: float) -> tuple[Blame, 
 
 
 def _fits(condition: Condition, cause: Cause) -> bool:
-    """Whether a condition can follow from a cause: a poor start from the start alone, oscillation from the steps."""
+    """Whether a condition can follow from a cause: a poor start from the start alone, oscillation from the steps.
+
+    Degradation is what an experiment on depth shows, and what happens in time follows from what carries the state.
+    """
     if condition is Condition.POOR_INITIALIZATION:
         return cause is Cause.INITIALIZATION
     if condition is Condition.OSCILLATION:
         return cause in {Cause.LEARNING_RATE, Cause.MOMENTUM, Cause.BATCHING, Cause.OPTIMIZER, Cause.SCHEDULE}
+    if condition is Condition.DEGRADATION:
+        return cause is Cause.DEPTH
+    if condition in _STATES:
+        return cause in _OF_STATES | {Cause.INITIALIZATION, Cause.ACTIVATION, Cause.CLIPPING}
     if condition in {Condition.UNSCALED_INPUT, Condition.DISCONNECTED, Condition.UNDERFLOW}:
         return condition in _NAMED.get(cause, ())
     return True
@@ -119,6 +131,11 @@ def _condition(arm: Arm, gone: Sequence[Suspicion], suspicions: Sequence[Suspici
     seen = {s.condition for s in suspicions}
     if arm.cause is Cause.SCHEDULE and seen & {Condition.NON_FINITE, Condition.EXPLODING}:
         return Condition.LEARNING_RATE_TOO_HIGH
+    if arm.cause is Cause.DEPTH:  # gradient that is lost over depth is told by what is lost
+        return Condition.VANISHING if Condition.VANISHING in seen else Condition.DEGRADATION
+    states = [s for s in suspicions if s.condition in _STATES]
+    if states and (arm.cause in _OF_STATES or any(set(s.modules) & set(arm.remedy.modules) for s in states)):
+        return states[0].condition
     if names := _NAMED.get(arm.cause):
         return next((name for name in names if name in seen), names[-1])
     vanished = {s.condition for s in gone} or {c for c in seen if _fits(c, arm.cause)}

@@ -55,6 +55,8 @@ class Observation:
         The loss of the best constant predictor.
     survey
         What follows each weight in the forward pass; ``None`` where it could not be read.
+    deep_blocks
+        Equal blocks that stand in a row with nothing that leads past them, where they are many.
     deviations
         By module: decades between its weights' scale and the scale that its activation asks for.
     raw_norms, clipped_norms
@@ -75,6 +77,7 @@ class Observation:
     yardstick: Yardstick
     progress: float
     survey: Survey | None = None
+    deep_blocks: tuple[str, ...] = ()
     deviations: dict[str, float] = field(default_factory=dict)
     raw_norms: Numbers = field(default_factory=lambda: np.zeros(0))
     clipped_norms: Numbers = field(default_factory=lambda: np.zeros(0))
@@ -209,7 +212,10 @@ class Monitor(Observer):
         return step & (step - 1) == 0 or step == self.steps // 8
 
     def _look(self, model: nn.Module, batches: list[Any], step: int) -> None:
-        self.probes.append(probe(model, lambda m, b: loss_of(self.recipe, m, b), batches, step=step))
+        lasting = step in {0, self.steps // 8} or step >= self.steps  # looks at which a state counts, see `moments`
+        self.probes.append(
+            probe(model, lambda m, b: loss_of(self.recipe, m, b), batches, step=step, through_time=lasting)
+        )
         if self.logbook:
             self.logbook.look(self.probes[-1])
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,20 +19,23 @@ from graddoctor.diagnose.conditions.saturation import inner
 from graddoctor.diagnose.conditions.unscaled_input import oddity
 from graddoctor.diagnose.conditions.vanishing import DECADES, lost
 from graddoctor.diagnose.observation import Observation, worst
+from graddoctor.diagnose.recurrent_steps import recurrent_steps, state_suspicions
+from graddoctor.diagnose.step import Step
 from graddoctor.diagnose.suspicion import Suspicion
 from graddoctor.remedies.activation import bare_output, exchanged, sigmoid_output
 from graddoctor.remedies.clipping import no_clipping
 from graddoctor.remedies.data import shuffled, standardised_inputs, standardised_targets
 from graddoctor.remedies.decay import no_weight_decay
+from graddoctor.remedies.depth import fewer_layers
+from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.functions import HARSH, RECTIFIED, SMOOTH_SATURATING
 from graddoctor.remedies.graph import attached, unfrozen, unhooked
 from graddoctor.remedies.initialization import reinitialised
 from graddoctor.remedies.optimizer import every_parameter, ordinary_epsilon, ordinary_momentum
 from graddoctor.remedies.penalty import no_penalty
 from graddoctor.remedies.precision import float32
-from graddoctor.remedies.remedy import Remedy
 from graddoctor.remedies.schedule import constant_rate
-from graddoctor.terms import Cause, Condition
+from graddoctor.terms import Condition
 
 HIGH_MOMENTUM = 0.97
 OUTPUT_GAP = 0.1
@@ -46,39 +49,9 @@ LOUD_EPSILON = 1e-6
 LOW_SCHEDULE, HIGH_SCHEDULE = 0.2, 3.0
 START_LOSS = 25.0
 ALMOST_ALL_DEAD, ALMOST_ALL_SATURATED = 0.95, 0.9
+_PER_SWAP = 2  # an activation alone, and with the start that it asks for
 ORDINARY_DEVIATION = 0.7
 """Weights within a factor of five of the scale that their activation asks for are of ordinary scale."""
-
-_SPECIFIC = frozenset(
-    {
-        Cause.PRECISION,
-        Cause.GRAPH,
-        Cause.CLIPPING,
-        Cause.SCHEDULE,
-        Cause.WEIGHT_DECAY,
-        Cause.MOMENTUM,
-        Cause.BATCHING,
-    }
-)
-
-
-@dataclass(frozen=True)
-class Step:
-    """One suspected cause: the change that undoes it, and whether other rates may be tried with it."""
-
-    remedy: Remedy
-    structural: bool = False
-
-    @property
-    def specific(self) -> bool:
-        """Whether the change undoes something that was added, and helps hardly anything else."""
-        return self.cause in _SPECIFIC
-
-    @property
-    def cause(self) -> Cause:
-        """What the change undoes."""
-        return self.remedy.causes[0]
-
 
 def plan(seen: Observation, suspicions: tuple[Suspicion, ...]) -> Iterator[Step | None]:
     """Yield suspected causes in the order in which they are tried; ``None`` stands for the learning rate."""
@@ -92,7 +65,10 @@ def plan(seen: Observation, suspicions: tuple[Suspicion, ...]) -> Iterator[Step 
     if seen.ordered:
         yield Step(shuffled())
     structure = tuple(_structure(seen, suspicions))
-    if sick_start(seen):
+    if state_suspicions(suspicions):
+        yield from recurrent_steps(seen, suspicions)
+        yield from structure
+    elif sick_start(seen):
         yield from structure
         yield None
     else:
@@ -133,7 +109,11 @@ def _inputs(seen: Observation) -> Iterator[Step]:
 
 
 def _structure(seen: Observation, suspicions: tuple[Suspicion, ...]) -> Iterator[Step]:
-    """Activation and initialization; an activation that is harsh at any scale goes first where the weights are not."""
+    """Activation, initialization and depth.
+
+    An activation that is harsh at any scale goes first where the weights are not; where many equal blocks stand in a
+    row, depth goes before rectifiers and smooth activations, which almost any depth makes suspect.
+    """
     survey = seen.survey
     hidden = frozenset(survey.hidden) if survey else frozenset()
     harsh = hidden & HARSH
@@ -147,10 +127,14 @@ def _structure(seen: Observation, suspicions: tuple[Suspicion, ...]) -> Iterator
                 swap = exchanged(kinds, survey)
                 swaps += [Step(swap, structural=True), Step(swap.then(reinitialised()), structural=True)]
     ordinary = _off_scale(seen) < ORDINARY_DEVIATION and not _identical(seen)
-    first = 2 if harsh and ordinary else 0
+    leading = _PER_SWAP if harsh else 0
+    first = leading if ordinary else 0
     yield from swaps[:first]
     yield init
-    yield from swaps[first:]
+    yield from swaps[first:leading]
+    if seen.deep_blocks:
+        yield from (Step(remedy) for remedy in fewer_layers(Facts(seen.recipe)))
+    yield from swaps[leading:]
 
 
 def sick_start(seen: Observation) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from graddoctor.diagnose.conditions.dead_units import dead_units
+from graddoctor.diagnose.conditions.degradation import degradation
 from graddoctor.diagnose.conditions.disconnected import disconnected
 from graddoctor.diagnose.conditions.exploding import exploding
 from graddoctor.diagnose.conditions.plateau import oscillation, plateau
 from graddoctor.diagnose.conditions.poor_initialization import poor_initialization
+from graddoctor.diagnose.conditions.recurrent import recurrent_exploding, recurrent_vanishing
 from graddoctor.diagnose.conditions.saturation import saturation
 from graddoctor.diagnose.conditions.underflow import underflow
 from graddoctor.diagnose.conditions.unscaled_input import unscaled_input
@@ -18,11 +20,14 @@ RULES: tuple[Rule, ...] = (
     disconnected,
     underflow,
     unscaled_input,
+    recurrent_exploding,
+    recurrent_vanishing,
     exploding,
     vanishing,
     dead_units,
     saturation,
     poor_initialization,
+    degradation,
     plateau,
     oscillation,
 )

@@ -20,6 +20,13 @@ STRIDES = (2, 4)
 """Every second block is kept, or every fourth."""
 
 
+def deep_blocks(facts: Facts) -> tuple[str, ...]:
+    """Name the equal blocks that stand in rows of eight and more, where nothing leads past them."""
+    if facts.survey is None or facts.survey.branches:
+        return ()
+    return tuple(block.name for run in facts.blocks if len(run) >= DEEP for block in run)
+
+
 def shallower(facts: Facts, stride: int = STRIDES[0]) -> Remedy | None:
     """Keep every second, or every fourth, of the equal blocks in a row, the first among them.
 

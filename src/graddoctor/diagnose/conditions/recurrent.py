@@ -1,0 +1,95 @@
+"""RECURRENT_VANISHING and RECURRENT_EXPLODING: what happens to the gradient from time step to time step.
+
+A short memory on a task that needs no long one is sound, so that these too only suspect.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from graddoctor.diagnose.conditions.vanishing import DECADES
+from graddoctor.diagnose.observation import Observation
+from graddoctor.diagnose.suspicion import Suspicion
+from graddoctor.observe.probe import Probe
+from graddoctor.observe.temporal import TemporalReading
+from graddoctor.terms import Cause, Condition
+
+CLIFF = 100.0
+"""Gradient norms have cliffs where one in a hundred is so many times their median (Pascanu et al. 2013)."""
+
+_CLIFFS, _FEWEST = 0.99, 32
+_RECURRENT = frozenset({"rnn_tanh", "rnn_relu", "lstm", "gru", "loop"})
+
+Seen = tuple[Probe, TemporalReading]
+
+
+def recurrent_vanishing(seen: Observation) -> tuple[Suspicion, ...]:
+    """Suspect a gradient of which less than a thousandth comes back from the last time step to the first."""
+    found = [(look, r) for look, r in _readings(seen) if r.decades <= -DECADES]
+    if not found:
+        return ()
+    look, worst = min(found, key=lambda one: (one[0].step != 0, one[1].decades_per_step))
+    sentence = f"Over {worst.steps} time steps {worst.name} loses {-worst.decades:.1f} decades of gradient"
+    if worst.horizon_3 is not None:
+        sentence += f": a thousandth is left after {worst.horizon_3}"
+    return (_suspicion(Condition.RECURRENT_VANISHING, look, worst, found, f"{sentence}."),)
+
+
+def recurrent_exploding(seen: Observation) -> tuple[Suspicion, ...]:
+    """Suspect a gradient that grows a thousandfold on its way back in time, or whose norms have cliffs."""
+    readings = _readings(seen)
+    found = [(look, r) for look, r in readings if grows(r)]
+    if found:
+        look, worst = max(found, key=lambda one: (one[0].step == 0, one[1].decades_per_step))
+        sentence = f"Over {worst.steps} time steps {worst.name} multiplies the gradient by 10^{worst.decades:.1f}."
+        suspicion = _suspicion(Condition.RECURRENT_EXPLODING, look, worst, found, sentence)
+        return (replace(suspicion, causes=(Cause.INITIALIZATION,) if suspicion.at_start else ()),)
+    steep = cliffs(seen)
+    if not readings or not steep >= CLIFF:
+        return ()
+    look, first = readings[0]
+    sentence = f"One step in a hundred has a gradient of {steep:.0f} times the usual norm or more."
+    return (_suspicion(Condition.RECURRENT_EXPLODING, look, first, readings, sentence, at_start=False),)
+
+
+def grows(reading: TemporalReading) -> bool:
+    """Whether a gradient grows a thousandfold over the sequence, or out of what the format can hold."""
+    return reading.decades >= DECADES or not all(math.isfinite(norm) for norm in reading.lag_gradient)
+
+
+def cliffs(seen: Observation) -> float:
+    """How many times the median the gradient's norm is at one step in a hundred; ``nan`` for too short a run."""
+    norms = seen.raw_norms[np.isfinite(seen.raw_norms)]
+    if len(norms) < _FEWEST or not np.median(norms) > 0:
+        return math.nan
+    return float(np.quantile(norms, _CLIFFS) / np.median(norms))
+
+
+def _readings(seen: Observation) -> list[Seen]:
+    """Readings of states at the moments at which they count; light ones at inputs are no recurrence."""
+    return [(look, r) for look in seen.moments for r in look.temporal if r.kind in _RECURRENT]
+
+
+def _suspicion(
+    condition: Condition,
+    look: Probe,
+    worst: TemporalReading,
+    found: list[Seen],
+    sentence: str,
+    *,
+    at_start: bool | None = None,
+) -> Suspicion:
+    numbers = {
+        "decades_over_time": worst.decades,
+        "decades_per_time_step": worst.decades_per_step,
+        "time_steps": float(worst.steps),
+        "step": float(look.step),
+    }
+    if worst.horizon_3 is not None:
+        numbers["horizon_3_decades_steps"] = float(worst.horizon_3)
+    modules = dict.fromkeys(name for _, reading in ((look, worst), *found) for name in reading.modules)
+    start = any(seen.step == 0 for seen, _ in found) if at_start is None else at_start
+    return Suspicion(condition, tuple(modules), numbers, at_start=start, sentence=sentence)

@@ -1,0 +1,84 @@
+"""What is put to experiments where a state is carried through time: the gates, the cell, the recurrent weights.
+
+A long memory begins to show late, and hardly ever at the rate, and without the clip, that a recipe happens to have. So
+each change is tried under ordinary trainings of recurrent networks, at full length, and is credited only with what it
+adds to such a training alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+
+from graddoctor.diagnose.observation import Observation
+from graddoctor.diagnose.step import Step
+from graddoctor.diagnose.suspicion import Suspicion
+from graddoctor.remedies.activation import exchanged
+from graddoctor.remedies.clipping import clipped
+from graddoctor.remedies.facts import Facts
+from graddoctor.remedies.functions import HARSH
+from graddoctor.remedies.gating import gated_cells, gates_opened
+from graddoctor.remedies.optimizer import adam, learning_rate
+from graddoctor.remedies.recurrent_start import identity, is_recurrent, recurrence_restarted
+from graddoctor.remedies.remedy import Remedy
+from graddoctor.terms import Condition
+
+RATES = (1e-2, 3e-3)
+"""Rates of Adam at which small recurrent networks are customarily trained."""
+
+MAX_NORM = 1.0
+"""The customary clip (Pascanu et al. 2013)."""
+
+STATES = frozenset({Condition.RECURRENT_VANISHING, Condition.RECURRENT_EXPLODING})
+
+_CELLS = 2  # a GRU and an LSTM
+_SAME = 0.01
+
+
+def state_suspicions(suspicions: Sequence[Suspicion]) -> tuple[Suspicion, ...]:
+    """Return the suspicions that are about a state that is carried through time."""
+    return tuple(s for s in suspicions if s.condition in STATES)
+
+
+def recurrent_steps(seen: Observation, suspicions: Sequence[Suspicion]) -> Iterator[Step | None]:
+    """Yield what may be wrong with a recurrence in the order in which it is tried; ``None`` is the learning rate.
+
+    Recurrent weights come first where the gradient explodes from the start; otherwise the rate does, then gates, harsh
+    activations and cells.
+    """
+    facts = Facts(seen.recipe)
+    wild = any(s.condition is Condition.RECURRENT_EXPLODING and s.at_start for s in state_suspicions(suspicions))
+    starts = [identity(facts), recurrence_restarted(facts)]
+    cells = [gates_opened(facts), _softened(facts), *gated_cells(facts)[:_CELLS]]
+    trainers = _trainers(seen)
+    if not wild:
+        yield None
+    for remedy in (*starts, *cells) if wild else (*cells, *starts):
+        if remedy is not None:
+            yield Step(remedy, trainers=trainers)
+    if wild:
+        yield None
+
+
+def _softened(facts: Facts) -> Remedy | None:
+    """A tanh in place of harsh activations in a loop that is written by hand, and recurrent weights that suit it."""
+    survey = facts.survey
+    harsh = frozenset(survey.hidden) & HARSH if survey else frozenset()
+    if survey is None or not harsh or all(carrier.loop is None for carrier in facts.carriers):
+        return None
+    swap = exchanged(harsh, survey, torch.tanh)
+    swap = replace(swap, name=f"tanh in place of {', '.join(sorted(harsh))}", modules=is_recurrent(facts))
+    start = recurrence_restarted(facts.after(swap))
+    return swap.then(start) if start else swap
+
+
+def _trainers(seen: Observation) -> tuple[Remedy, ...]:
+    """Adam at customary rates, with a clip; where the recipe has an Adam, its own at these rates."""
+    own = [group.lr for group in seen.groups if group.beta1 > 0 and group.lr > 0]
+    clip = clipped(MAX_NORM)
+    if not own:
+        return tuple(adam(rate).then(clip) for rate in RATES)
+    factors = [float(f"{rate / max(own):.2g}") for rate in RATES]
+    return tuple(clip if abs(f - 1) < _SAME else learning_rate(f).then(clip) for f in factors)
