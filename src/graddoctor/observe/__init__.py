@@ -11,3 +11,6 @@ from graddoctor.observe.readings import InputReading as InputReading
 from graddoctor.observe.readings import OperationReading as OperationReading
 from graddoctor.observe.readings import OutputReading as OutputReading
 from graddoctor.observe.readings import ParameterReading as ParameterReading
+from graddoctor.observe.readings import Spectrum as Spectrum
+from graddoctor.observe.readings import TemporalReading as TemporalReading
+from graddoctor.observe.temporal import through_time as through_time

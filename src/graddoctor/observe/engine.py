@@ -40,3 +40,9 @@ def without_gradients(function: Callable[..., Any], *args: Any) -> Any:
 def is_transformed(tensor: Tensor) -> bool:
     """Whether ``torch.func`` has wrapped this tensor: its values are not to be had."""
     return torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # noqa: SLF001  # see the docstring of this file
+
+
+def graph_clock() -> int:
+    """The number that the next node of this thread's graph will have; torch's profiler and FX read the same clock."""
+    number: int = torch._C._autograd._get_sequence_nr()  # noqa: SLF001  # see the docstring of this file
+    return number

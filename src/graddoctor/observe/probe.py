@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from graddoctor.errors import RecipeError
+from graddoctor.observe import temporal
 from graddoctor.observe._activations import reading as activation_reading
 from graddoctor.observe._flow import Flow, backward
 from graddoctor.observe._guard import Guard, undisturbed
@@ -23,6 +22,7 @@ from graddoctor.observe._parameters import readings as parameter_readings
 from graddoctor.observe._parameters import used as trainable_names
 from graddoctor.observe._recorder import Pass, Recorder, tensors_in
 from graddoctor.observe._rows import Cut, groups
+from graddoctor.observe._step import expect_one_number, uncompiled
 from graddoctor.observe.budget import Budget, projected, settle
 from graddoctor.observe.dominators import chain
 from graddoctor.observe.graph import Graph, first_weight, in_forward_order, walk
@@ -33,6 +33,7 @@ from graddoctor.observe.readings import (
     OperationReading,
     OutputReading,
     ParameterReading,
+    TemporalReading,
 )
 
 
@@ -64,6 +65,8 @@ class Probe:
         What could not be seen, a sentence each.
     classes
         Name and class of every module.
+    temporal
+        The gradient through time, where it was asked for.
     """
 
     step: int
@@ -78,6 +81,7 @@ class Probe:
     low_precision_zeros: float = 0.0
     trouble: tuple[str, ...] = ()
     classes: Mapping[str, str] = field(default_factory=dict)
+    temporal: tuple[TemporalReading, ...] = ()
 
     def depth_profile(self) -> tuple[tuple[str, float], ...]:
         """Name and log10 norm of the gradient at every cut of the budget, early to late."""
@@ -95,7 +99,12 @@ def _log10(norm: float) -> float:
 
 
 def probe(
-    model: nn.Module, loss: Callable[[nn.Module, Any], Tensor], batches: Sequence[Any], *, step: int = 0
+    model: nn.Module,
+    loss: Callable[[nn.Module, Any], Tensor],
+    batches: Sequence[Any],
+    *,
+    step: int = 0,
+    through_time: bool = False,
 ) -> Probe:
     """Take one exact look at a model: forward and backward on the first batch, forward on the others.
 
@@ -111,6 +120,8 @@ def probe(
         At least one. The others only add samples to the readings of activations and inputs.
     step
         Number of the training step, kept in the result.
+    through_time
+        Whether to look at the gradient through time as well (`graddoctor.observe.temporal`), on the first batch.
 
     Returns
     -------
@@ -133,25 +144,23 @@ def probe(
         raise RecipeError(f"a probe needs a list of batches, got a {type(batches).__name__}: put it into a list")
     if not batches:
         raise RecipeError("a probe needs at least one batch, got none: pass the batches of a training step")
-    with undisturbed(model) as guard, _uncompiled():
+    with undisturbed(model) as guard, uncompiled():
         look = _Look(model, guard)
         for batch in batches:
             guard.protect(tensor for _, tensor in tensors_in(batch))
         look.first(loss, batches[0])
         for batch in batches[1:]:
             look.again(loss, batch)
-        return look.result(step)
+        found = look.result(step)
+    return _with_time(found, model, loss, batches[0]) if through_time else found
 
 
-@contextmanager
-def _uncompiled() -> Iterator[None]:
-    """Run compiled modules and functions eagerly: compiled code shows neither modules nor operations."""
-    if "torch._dynamo" not in sys.modules:  # nothing can have been compiled
-        yield
-        return
-    with warnings.catch_warnings(), torch.compiler.set_stance("force_eager"):
-        warnings.filterwarnings("ignore", message=".*global hooks on modules.*")
-        yield
+def _with_time(found: Probe, model: nn.Module, loss: Callable[[nn.Module, Any], Tensor], batch: Any) -> Probe:
+    try:
+        return replace(found, temporal=temporal.through_time(model, loss, batch))
+    except RuntimeError as problem:  # a loss that differentiates on its own account may need the kernels themselves
+        told = f"the gradient through time could not be looked at: {str(problem).partition(chr(10))[0]}"
+        return replace(found, trouble=(*found.trouble, told))
 
 
 class _Look:
@@ -179,7 +188,7 @@ class _Look:
             with self._recorder.follow([t for _, t in named], detailed=True) as run:
                 value = loss(self._model, batch)
             self._take_in(named, run)
-            _check(value)
+            expect_one_number(value)
             self._output = _output(run, self._recorder)
             end = run.end if _returns_values(run.output) else None
             run.output = None
@@ -281,13 +290,6 @@ class _Look:
                 if name
             },
         )
-
-
-def _check(value: Any) -> None:
-    if not isinstance(value, Tensor):
-        raise RecipeError(f"the loss must be a tensor, got {type(value).__name__}: return it before .item()")
-    if value.numel() != 1:
-        raise RecipeError(f"the loss must be one number, got shape {tuple(value.shape)}: take its mean or sum")
 
 
 def _returns_values(output: Any) -> bool:

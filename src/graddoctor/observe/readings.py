@@ -6,7 +6,8 @@ images, a channel (axis 1).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -135,3 +136,98 @@ class OutputReading:
     shape: tuple[int, ...]
     kind: str
     module: str
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Singular values of the recurrent Jacobian ∂h_{t+1}/∂h_t at a few steps, over a few samples.
+
+    Attributes
+    ----------
+    steps
+        Where it was taken: the place t of the state, counted along the way that the state takes.
+    largest, median, smallest
+        One number for each of them, in units of 1: the geometric mean over the samples. Of an LSTM's layer the state is
+        (h, c); of a hand-written cell it is h alone.
+    radius
+        Spectral radius of the state-to-state matrix (of gated cells, the block of the candidate); ``nan``: not square.
+    """
+
+    steps: tuple[int, ...]
+    largest: tuple[float, ...]
+    median: tuple[float, ...]
+    smallest: tuple[float, ...]
+    radius: float
+
+
+@dataclass(frozen=True)
+class TemporalReading:
+    """The gradient through time, of one layer in one direction, of one loop, or at the inputs of a sequence model.
+
+    Attributes
+    ----------
+    name
+        Unique within the look: ``"rnn"``, ``"rnn layer 1"``, ``"rnn layer 0 reverse"``.
+    module, modules
+        Whose weights carry the state (``""``: the root), and all that take part, the state-to-state weights first.
+    kind
+        ``"rnn_tanh"``, ``"rnn_relu"``, ``"lstm"``, ``"gru"``; ``"loop"``: a hand-written cell; ``"attention"``.
+    layer, reverse
+        Which layer of the module, and whether it reads from the last step to the first.
+    steps
+        Time steps of the longest sequence.
+    source
+        What the gradient is taken at: ``"hidden"`` states h_t, or the ``"input"`` x_t (the light reading).
+    loss_gradient
+        ‖∂L/∂h_t‖ over the batch, first to last time step, of the loss as it is: where every step has a loss, lags mix.
+        Zeros where none of it reaches the state; in the model's own arithmetic, so small ones may be 0.
+    lag_gradient
+        Norm, root mean square over samples, of what is left at h_{T-k} of a random cotangent of norm 1 that enters at
+        each sample's own last step T only; for lags k = 0, 1, …. Not cut off where float32 ends.
+    cell_lag_gradient
+        The same cotangent at the cell states c_{T-k} of an LSTM.
+    decades
+        log10 from lag 0 to the largest lag (< 0: lost), or to the last before ``cut``: the first lag at which it is
+        exactly zero or not finite.
+    decades_per_step
+        ``decades`` over that lag; 0 for one step.
+    horizon_1, horizon_3
+        First lag at which one and three decades are lost; ``None``: never within the sequence.
+    spectrum
+        Of the recurrent Jacobian; ``None`` where there is none, or it is too large.
+    gates
+        Mean openness from 0 to 1 over batch and units, by time step: ``"forget"``, ``"input"``, ``"output"`` of an
+        LSTM; ``"update"`` (1: keeps its state, as torch has it) and ``"reset"`` of a GRU; ``"gate 1"``, … of a loop.
+    gate_saturation
+        By gate, share of its values where the sigmoid's slope is under a tenth of the largest.
+    saturation
+        By time step, share of the tanh values behind the state (the candidate of a GRU) whose slope is under a tenth;
+        ``nan`` where there is no tanh.
+    verified
+        Largest relative difference of the loss in elementary operations to the loss as the model computes it.
+    notes
+        What a reader has to know beside the numbers.
+    """
+
+    name: str
+    module: str
+    modules: tuple[str, ...]
+    kind: str
+    layer: int
+    reverse: bool
+    steps: int
+    source: str
+    loss_gradient: tuple[float, ...]
+    lag_gradient: tuple[float, ...]
+    decades: float
+    decades_per_step: float
+    horizon_1: int | None
+    horizon_3: int | None
+    cut: int | None = None
+    cell_lag_gradient: tuple[float, ...] = ()
+    spectrum: Spectrum | None = None
+    gates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    gate_saturation: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    saturation: tuple[float, ...] = ()
+    verified: float = 0.0
+    notes: tuple[str, ...] = ()
