@@ -23,6 +23,7 @@ from graddoctor.observe._parameters import readings as parameter_readings
 from graddoctor.observe._parameters import used as trainable_names
 from graddoctor.observe._recorder import Pass, Recorder, tensors_in
 from graddoctor.observe._rows import Cut, groups
+from graddoctor.observe.attention import AttentionReading
 from graddoctor.observe.budget import Budget, projected, settle
 from graddoctor.observe.dominators import chain
 from graddoctor.observe.graph import Graph, first_weight, in_forward_order, walk
@@ -64,6 +65,8 @@ class Probe:
         What could not be seen, a sentence each.
     classes
         Name and class of every module.
+    attention
+        Every use of an attention, in forward order, read on the first batch.
     """
 
     step: int
@@ -78,6 +81,7 @@ class Probe:
     low_precision_zeros: float = 0.0
     trouble: tuple[str, ...] = ()
     classes: Mapping[str, str] = field(default_factory=dict)
+    attention: tuple[AttentionReading, ...] = ()
 
     def depth_profile(self) -> tuple[tuple[str, float], ...]:
         """Name and log10 norm of the gradient at every cut of the budget, early to late."""
@@ -275,6 +279,7 @@ class _Look:
             dtypes=tuple(str(dtype).removeprefix("torch.") for dtype in self._recorder.dtypes),
             low_precision_zeros=self._zeros,
             trouble=tuple(self._trouble),
+            attention=self._recorder.attention.finished(),
             classes={
                 name: type(module).__name__
                 for name, module in self._model.named_modules(remove_duplicate=False)
