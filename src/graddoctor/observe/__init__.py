@@ -1,5 +1,6 @@
 """Look at a network while it trains: the exact probe and the gradient budget, the light stream beside them."""
 
+from graddoctor.observe.attention import AttentionReading as AttentionReading
 from graddoctor.observe.budget import Budget as Budget
 from graddoctor.observe.budget import Part as Part
 from graddoctor.observe.budget import Row as Row

@@ -41,6 +41,7 @@ _WORDS = {
     "scaled_dot_product_efficient_attention": "attention",
     "scaled_dot_product_cudnn_attention": "attention",
     "scaled_dot_product_fused_attention_overrideable": "attention",
+    "safe_softmax": "softmax",
     "unsafe_view": "view",
     "reshape_alias": "view",
     "to_copy": "cast",

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from graddoctor.observe import _activations as activations
 from graddoctor.observe import _operations as operations
 from graddoctor.observe import _samples as samples_of
+from graddoctor.observe._attention import Watch
 from graddoctor.observe._guard import Guard
 from graddoctor.observe._nonlinear import SOFTSIGN, Nonlinearity, nonlinearity
 
@@ -105,6 +106,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leav
         self.guard = guard
         self.uses: dict[str, activations.Use] = {}
         self.dtypes: dict[torch.dtype, None] = {}
+        self.attention = Watch(lambda tensor: self.trace(tensor) is not None)
         self.now = Pass(0)
         self._plans: dict[Any, Plan] = {}
         self._traces: dict[int, Trace] = {}
@@ -223,6 +225,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leav
                 if tensor._base is not None:  # noqa: SLF001 - the tensor that a write to its view changes
                     self._remember(tensor._base, origin, plan.kind, "", channels=False)  # noqa: SLF001 - as above
         if self._detailed:
+            place = self._stack[-1] if self._stack else "", self.now.samples
+            self.attention.see(plan.kind, func, args, kwargs, result, place=place)
             self._file(plan, out, data=bool(origin) or not self._told)
         return result
 

@@ -23,6 +23,7 @@ from graddoctor.observe._parameters import used as trainable_names
 from graddoctor.observe._recorder import Pass, Recorder, tensors_in
 from graddoctor.observe._rows import Cut, groups
 from graddoctor.observe._step import expect_one_number, uncompiled
+from graddoctor.observe.attention import AttentionReading
 from graddoctor.observe.budget import Budget, projected, settle
 from graddoctor.observe.dominators import chain
 from graddoctor.observe.graph import Graph, first_weight, in_forward_order, walk
@@ -67,6 +68,8 @@ class Probe:
         Name and class of every module.
     temporal
         The gradient through time, where it was asked for.
+    attention
+        Every use of an attention, in forward order, read on the first batch.
     """
 
     step: int
@@ -82,6 +85,7 @@ class Probe:
     trouble: tuple[str, ...] = ()
     classes: Mapping[str, str] = field(default_factory=dict)
     temporal: tuple[TemporalReading, ...] = ()
+    attention: tuple[AttentionReading, ...] = ()
 
     def depth_profile(self) -> tuple[tuple[str, float], ...]:
         """Name and log10 norm of the gradient at every cut of the budget, early to late."""
@@ -284,6 +288,7 @@ class _Look:
             dtypes=tuple(str(dtype).removeprefix("torch.") for dtype in self._recorder.dtypes),
             low_precision_zeros=self._zeros,
             trouble=tuple(self._trouble),
+            attention=self._recorder.attention.finished(),
             classes={
                 name: type(module).__name__
                 for name, module in self._model.named_modules(remove_duplicate=False)
