@@ -126,19 +126,28 @@ def _same(before: Suspicion, after: Suspicion) -> bool:
 
 
 def _condition(arm: Arm, gone: Sequence[Suspicion], suspicions: Sequence[Suspicion]) -> Condition:
+    return _by_cause(arm, suspicions) or _by_symptoms(arm, gone, suspicions)
+
+
+def _by_cause(arm: Arm, suspicions: Sequence[Suspicion]) -> Condition | None:
+    """What a cause is called by itself, given what was seen."""
+    seen = [s.condition for s in suspicions]
     if arm.cause is Cause.LEARNING_RATE:
         return Condition.LEARNING_RATE_TOO_HIGH if arm.remedy.rate < 1 else Condition.LEARNING_RATE_TOO_LOW
-    seen = {s.condition for s in suspicions}
-    if arm.cause is Cause.SCHEDULE and seen & {Condition.NON_FINITE, Condition.EXPLODING}:
+    if arm.cause is Cause.SCHEDULE and not {Condition.NON_FINITE, Condition.EXPLODING}.isdisjoint(seen):
         return Condition.LEARNING_RATE_TOO_HIGH
     if arm.cause is Cause.DEPTH:  # gradient that is lost over depth is told by what is lost
         return Condition.VANISHING if Condition.VANISHING in seen else Condition.DEGRADATION
     states = [s for s in suspicions if s.condition in _STATES]
     if states and (arm.cause in _OF_STATES or any(set(s.modules) & set(arm.remedy.modules) for s in states)):
         return states[0].condition
-    if names := _NAMED.get(arm.cause):
-        return next((name for name in names if name in seen), names[-1])
-    vanished = {s.condition for s in gone} or {c for c in seen if _fits(c, arm.cause)}
+    names = _NAMED.get(arm.cause, ())
+    return next((name for name in names if name in seen), names[-1] if names else None)
+
+
+def _by_symptoms(arm: Arm, gone: Sequence[Suspicion], suspicions: Sequence[Suspicion]) -> Condition:
+    """The most harmful of what went away with the cause."""
+    vanished = {s.condition for s in gone} or {s.condition for s in suspicions if _fits(s.condition, arm.cause)}
     if Condition.POOR_INITIALIZATION in vanished and arm.cause is Cause.INITIALIZATION:
         alike = next((s for s in suspicions if s.condition is Condition.POOR_INITIALIZATION), None)
         if alike and alike.numbers.get("identical_layers"):

@@ -53,6 +53,7 @@ _PER_SWAP = 2  # an activation alone, and with the start that it asks for
 ORDINARY_DEVIATION = 0.7
 """Weights within a factor of five of the scale that their activation asks for are of ordinary scale."""
 
+
 def plan(seen: Observation, suspicions: tuple[Suspicion, ...]) -> Iterator[Step | None]:
     """Yield suspected causes in the order in which they are tried; ``None`` stands for the learning rate."""
     yield from _added(seen)

@@ -6,6 +6,7 @@ A short memory on a task that needs no long one is sound, so that these too only
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,13 +15,14 @@ from graddoctor.diagnose.conditions.vanishing import DECADES
 from graddoctor.diagnose.observation import Observation
 from graddoctor.diagnose.suspicion import Suspicion
 from graddoctor.observe.probe import Probe
-from graddoctor.observe.temporal import TemporalReading
+from graddoctor.observe.readings import TemporalReading
 from graddoctor.terms import Cause, Condition
 
 CLIFF = 100.0
 """Gradient norms have cliffs where one in a hundred is so many times their median (Pascanu et al. 2013)."""
 
 _CLIFFS, _FEWEST = 0.99, 32
+_ALL = 45.0  # decades that float32 holds below one, its subnormal numbers among them
 _RECURRENT = frozenset({"rnn_tanh", "rnn_relu", "lstm", "gru", "loop"})
 
 Seen = tuple[Probe, TemporalReading]
@@ -28,11 +30,11 @@ Seen = tuple[Probe, TemporalReading]
 
 def recurrent_vanishing(seen: Observation) -> tuple[Suspicion, ...]:
     """Suspect a gradient of which less than a thousandth comes back from the last time step to the first."""
-    found = [(look, r) for look, r in _readings(seen) if r.decades <= -DECADES]
+    found = [(look, r) for look, r in _readings(seen) if kept(r) <= -DECADES and not grows(r)]
     if not found:
         return ()
-    look, worst = min(found, key=lambda one: (one[0].step != 0, one[1].decades_per_step))
-    sentence = f"Over {worst.steps} time steps {worst.name} loses {-worst.decades:.1f} decades of gradient"
+    look, worst = min(found, key=lambda one: (one[0].step != 0, kept(one[1]) / one[1].steps))
+    sentence = f"Over {worst.steps} time steps {worst.name} loses {-kept(worst):.1f} decades of gradient"
     if worst.horizon_3 is not None:
         sentence += f": a thousandth is left after {worst.horizon_3}"
     return (_suspicion(Condition.RECURRENT_VANISHING, look, worst, found, f"{sentence}."),)
@@ -43,8 +45,8 @@ def recurrent_exploding(seen: Observation) -> tuple[Suspicion, ...]:
     readings = _readings(seen)
     found = [(look, r) for look, r in readings if grows(r)]
     if found:
-        look, worst = max(found, key=lambda one: (one[0].step == 0, one[1].decades_per_step))
-        sentence = f"Over {worst.steps} time steps {worst.name} multiplies the gradient by 10^{worst.decades:.1f}."
+        look, worst = max(found, key=lambda one: (one[0].step == 0, kept(one[1]) / one[1].steps))
+        sentence = f"Over {worst.steps} time steps {worst.name} multiplies the gradient by 10^{kept(worst):.1f}."
         suspicion = _suspicion(Condition.RECURRENT_EXPLODING, look, worst, found, sentence)
         return (replace(suspicion, causes=(Cause.INITIALIZATION,) if suspicion.at_start else ()),)
     steep = cliffs(seen)
@@ -55,9 +57,25 @@ def recurrent_exploding(seen: Observation) -> tuple[Suspicion, ...]:
     return (_suspicion(Condition.RECURRENT_EXPLODING, look, first, readings, sentence, at_start=False),)
 
 
+def kept(reading: TemporalReading) -> float:
+    """Decades from the last time step to the first (< 0: lost), by the better of the ways: state, or memory of an LSTM.
+
+    Where the gradient becomes exactly zero on the way, all that a number can hold is lost.
+    """
+    ways = [way for way in (reading.lag_gradient, reading.cell_lag_gradient) if way]
+    return max((_decades(way) for way in ways), default=0.0)
+
+
+def _decades(way: Sequence[float]) -> float:
+    first, last = way[0], way[-1]
+    if not (first > 0 and math.isfinite(first) and math.isfinite(last)):
+        return 0.0
+    return math.log10(last / first) if last > 0 else -_ALL
+
+
 def grows(reading: TemporalReading) -> bool:
     """Whether a gradient grows a thousandfold over the sequence, or out of what the format can hold."""
-    return reading.decades >= DECADES or not all(math.isfinite(norm) for norm in reading.lag_gradient)
+    return kept(reading) >= DECADES or not all(math.isfinite(norm) for norm in reading.lag_gradient)
 
 
 def cliffs(seen: Observation) -> float:
@@ -83,8 +101,8 @@ def _suspicion(
     at_start: bool | None = None,
 ) -> Suspicion:
     numbers = {
-        "decades_over_time": worst.decades,
-        "decades_per_time_step": worst.decades_per_step,
+        "decades_over_time": kept(worst),
+        "decades_per_time_step": kept(worst) / max(worst.steps - 1, 1),
         "time_steps": float(worst.steps),
         "step": float(look.step),
     }

@@ -18,7 +18,7 @@ class PassedBy(nn.Module):
 
 
 def leave_out(model: nn.Module, names: Iterable[str]) -> nn.Module:
-    """Take the named modules, which give a tensor of the shape that they are given, out of a network."""
+    """Take the named modules out of a network: they give tensors of the shape they are given."""
     for name in names:
         parent, _, short = name.rpartition(".")
         setattr(model.get_submodule(parent), short, PassedBy())
