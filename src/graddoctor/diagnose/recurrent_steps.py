@@ -16,25 +16,17 @@ from graddoctor.diagnose.observation import Observation
 from graddoctor.diagnose.step import Step
 from graddoctor.diagnose.suspicion import Suspicion
 from graddoctor.remedies.activation import exchanged
-from graddoctor.remedies.clipping import clipped
 from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.functions import HARSH
 from graddoctor.remedies.gating import gated_cells, gates_opened
-from graddoctor.remedies.optimizer import adam, learning_rate
 from graddoctor.remedies.recurrent_start import identity, is_recurrent, recurrence_restarted
 from graddoctor.remedies.remedy import Remedy
+from graddoctor.remedies.trainings import ordinary_trainings
 from graddoctor.terms import Condition
-
-RATES = (1e-2, 3e-3)
-"""Rates of Adam at which small recurrent networks are customarily trained."""
-
-MAX_NORM = 1.0
-"""The customary clip (Pascanu et al. 2013)."""
 
 STATES = frozenset({Condition.RECURRENT_VANISHING, Condition.RECURRENT_EXPLODING})
 
 _CELLS = 2  # a GRU and an LSTM
-_SAME = 0.01
 
 
 def state_suspicions(suspicions: Sequence[Suspicion]) -> tuple[Suspicion, ...]:
@@ -52,7 +44,7 @@ def recurrent_steps(seen: Observation, suspicions: Sequence[Suspicion]) -> Itera
     wild = any(s.condition is Condition.RECURRENT_EXPLODING and s.at_start for s in state_suspicions(suspicions))
     starts = [identity(facts), recurrence_restarted(facts)]
     cells = [gates_opened(facts), _softened(facts), *gated_cells(facts)[:_CELLS]]
-    trainers = _trainers(seen)
+    trainers = ordinary_trainings(facts)
     if not wild:
         yield None
     for remedy in (*starts, *cells) if wild else (*cells, *starts):
@@ -72,13 +64,3 @@ def _softened(facts: Facts) -> Remedy | None:
     swap = replace(swap, name=f"tanh in place of {', '.join(sorted(harsh))}", modules=is_recurrent(facts))
     start = recurrence_restarted(facts.after(swap))
     return swap.then(start) if start else swap
-
-
-def _trainers(seen: Observation) -> tuple[Remedy, ...]:
-    """Adam at customary rates, with a clip; where the recipe has an Adam, its own at these rates."""
-    own = [group.lr for group in seen.groups if group.beta1 > 0 and group.lr > 0]
-    clip = clipped(MAX_NORM)
-    if not own:
-        return tuple(adam(rate).then(clip) for rate in RATES)
-    factors = [float(f"{rate / max(own):.2g}") for rate in RATES]
-    return tuple(clip if abs(f - 1) < _SAME else learning_rate(f).then(clip) for f in factors)

@@ -13,6 +13,7 @@ from graddoctor.remedies.initialization import critical
 from graddoctor.remedies.optimizer import rate
 from graddoctor.remedies.pharmacy import OWN_RATE, prescribe, respects
 from graddoctor.remedies.remedy import Remedy
+from graddoctor.remedies.trainings import ordinary_trainings
 from graddoctor.terms import Cause
 
 MOST = 5
@@ -58,6 +59,12 @@ class Candidates:
             found = [*started, *found]
         found = [one for one in found if self.allowed(one)]
         return [after.then(one) for one in found] if after else found
+
+    def trained(self, remedies: Sequence[Remedy | None]) -> list[Remedy]:
+        """Put each remedy, and the recipe as given (``None``), under the ordinary trainings of recurrent networks."""
+        trainings = ordinary_trainings(self.facts)
+        both = (one.then(training) if one else training for one in remedies for training in trainings)
+        return [one for one in both if len(one.each) <= LARGEST and self.allowed(one)]
 
     def allowed(self, remedy: Remedy) -> bool:
         """Whether it leaves alone what is to be kept."""

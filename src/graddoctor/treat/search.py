@@ -24,6 +24,7 @@ _HOLDS = 0.8  # of what it reached on the first seed
 _FINALISTS = 3
 _FINE = (1 / 3, 3.0)
 _ANYWHERE_NEAR = 0.5  # of what the best gains
+_AT_ONCE = 2  # remedies of what carries a state that are tried before one looks
 _CLIMBS = 2  # so often a rate is followed to where it is better still
 
 _GENERAL = {
@@ -74,19 +75,23 @@ class Search:
     ----------
     aims
         Causes, the most to blame first; empty where the diagnosis names none.
+    through_time
+        Whether what is wrong is how a state is carried through time.
     """
 
     laboratory: Laboratory
     candidates: Candidates
     race: Race
     aims: Sequence[Cause]
+    through_time: bool = False
     known: dict[str, Entry] = field(default_factory=dict)
 
     def run(self) -> Found:
         """Run all stages; what the deadline leaves out is not looked at."""
         if self.race.begin() is None:
             return self.found()
-        self._remember(self.race.halve(self._first(), _SHARES, "first choice"))
+        if not (self.through_time and self._through_time()):
+            self._remember(self.race.halve(self._first(), _SHARES, "first choice"))
         self._refine()
         if not self._done():
             more = self._more()
@@ -96,6 +101,18 @@ class Search:
         self._tune()
         self._pare()
         return self.found(self._choose() or self._when_late())
+
+    def _through_time(self) -> bool:
+        """Try what the first cause asks for under ordinary trainings of recurrent networks; whether anything learns.
+
+        All at full length: a long memory shows late and then at once, so that shorter runs would choose by chance.
+        """
+        aimed: list[Remedy | None] = [*(self.candidates.of(self.aims[0]) if self.aims else [])]
+        for some in ([None, *aimed[:_AT_ONCE]], *([one] for one in aimed[_AT_ONCE:])):
+            candidates = self.candidates.trained(some)
+            if candidates and not self._done():
+                self._remember(self.race.rung(candidates, 1.0, len(candidates), "through time"))
+        return any(entry.result.progress > MARGIN for entry in self.known.values())
 
     def _when_late(self) -> Remedy | None:
         """Where the deadline left no run at full length, put to the proof what led."""

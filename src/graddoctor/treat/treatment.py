@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from graddoctor.diagnose.examine import INTERRUPTED, STEPS, Examination
+from graddoctor.diagnose.recurrent_steps import STATES
 from graddoctor.prove.laboratory import Laboratory
 from graddoctor.prove.proof import Proof, prove
 from graddoctor.prove.task import Result, Task
@@ -122,7 +123,8 @@ class _Course:
         search: Search | None = None
         try:
             candidates = Candidates(self._facts(), laboratory, keep)
-            search = Search(laboratory, candidates, Race(laboratory, self.horizon), self._aims())
+            race = Race(laboratory, self.horizon)
+            search = Search(laboratory, candidates, race, self._aims(), through_time=self._through_time())
             laboratory.phase, laboratory.deadline = RACE, deadline - self._reserve(deadline)
             found = search.run()
             laboratory.phase, laboratory.deadline = PROOF, deadline
@@ -171,6 +173,11 @@ class _Course:
         """What the findings blame, the most severe first."""
         findings = sorted(self.examination.findings, key=lambda f: -f.severity)
         return tuple(dict.fromkeys(cause.kind for finding in findings for cause in finding.causes))
+
+    def _through_time(self) -> bool:
+        """Whether a finding is about a state that is carried through time."""
+        findings = self.examination.findings
+        return any(condition in STATES for f in findings for condition in (f.condition, *f.consequences))
 
     def _reserve(self, deadline: float) -> float:
         """Seconds that the proof will need."""
