@@ -55,6 +55,7 @@ _REPLACEMENTS = {
     "gelu": (Replacement("gelu", nn.GELU, "gelu"), "GELU", "Hendrycks and Gimpel 2016", "an erf for each value"),
     "silu": (Replacement("silu", nn.SiLU, "silu"), "SiLU", "Elfwing et al. 2018", "an exponential for each value"),
     "prelu": (Replacement("prelu", nn.PReLU, ""), "PReLU", "He et al. 2015", "one parameter for each activation"),
+    "tanh": (Replacement("tanh", nn.Tanh, "tanh"), "tanh", "LeCun et al. 1998", ""),
     "selu": (Replacement("selu", nn.SELU, "selu"), "SELU", "Klambauer et al. 2017", "an exponential for each value"),
 }
 """What is put in the place of an activation, the most general first: how, its name, its source, its cost."""
@@ -158,7 +159,7 @@ def _output(name: str, instead: Callable[[torch.Tensor], torch.Tensor]) -> Remed
 
 
 def activation_swaps(facts: Facts, kinds: Collection[str] | None = None) -> list[Remedy]:
-    """Prescribe other hidden activations, the most general first.
+    """Prescribe other hidden activations, the most general first; in a loop that is written by hand a tanh before all.
 
     Parameters
     ----------
@@ -166,7 +167,11 @@ def activation_swaps(facts: Facts, kinds: Collection[str] | None = None) -> list
         Which to exchange, as `Survey.activations` names them. Left out, those that multiply or lose the signal at any
         scale of the weights; where there are none, those that saturate; where there are none, those that die.
     """
-    found = [unsaturated(facts, to, kinds) for to in _REPLACEMENTS]
+    in_a_loop = any(carrier.loop is not None for carrier in facts.carriers)  # what feeds itself must stay bounded
+    names = (
+        sorted(_REPLACEMENTS, key=lambda to: to != "tanh") if in_a_loop else [n for n in _REPLACEMENTS if n != "tanh"]
+    )
+    found = [unsaturated(facts, to, kinds) for to in names]
     return [remedy for remedy in found if remedy is not None]
 
 
@@ -180,7 +185,8 @@ def unsaturated(facts: Facts, to: str = "leaky_relu", kinds: Collection[str] | N
     Parameters
     ----------
     to
-        ``"relu"``, ``"leaky_relu"`` (slope 0.1), ``"prelu"``, ``"elu"``, ``"selu"``, ``"gelu"`` or ``"silu"``.
+        ``"relu"``, ``"leaky_relu"`` (slope 0.1), ``"prelu"``, ``"elu"``, ``"selu"``, ``"gelu"``, ``"silu"`` or
+        ``"tanh"``.
     kinds
         As in `activation_swaps`.
 

@@ -22,6 +22,9 @@ MOST = 5
 LARGEST = 3
 """So many single remedies make up a cure at most."""
 
+LARGEST_THROUGH_TIME = 4
+"""The same where a state is carried through time: a cell and its start, under a training that has a rate and a clip."""
+
 _WITH_START = 3  # so many activations are tried together with the start that they ask for
 _LADDER = (0.1, 10.0)
 
@@ -33,10 +36,14 @@ class Candidates:
     ----------
     keep
         What must not change, of `graddoctor.remedies.pharmacy.KEEPABLE`.
+    largest
+        So many single remedies make up a candidate at most.
     """
 
-    def __init__(self, facts: Facts, laboratory: Laboratory, keep: Collection[str] = ()) -> None:
-        self.facts, self.laboratory, self.keep = facts, laboratory, keep
+    def __init__(
+        self, facts: Facts, laboratory: Laboratory, keep: Collection[str] = (), *, largest: int = LARGEST
+    ) -> None:
+        self.facts, self.laboratory, self.keep, self.largest = facts, laboratory, keep, largest
         self.failed: list[tuple[str, str]] = []
 
     @cached_property
@@ -64,7 +71,7 @@ class Candidates:
         """Put each remedy, and the recipe as given (``None``), under the ordinary trainings of recurrent networks."""
         trainings = ordinary_trainings(self.facts)
         both = (one.then(training) if one else training for one in remedies for training in trainings)
-        return [one for one in both if len(one.each) <= LARGEST and self.allowed(one)]
+        return [one for one in both if len(one.each) <= self.largest and self.allowed(one)]
 
     def allowed(self, remedy: Remedy) -> bool:
         """Whether it leaves alone what is to be kept."""
@@ -100,7 +107,7 @@ class Candidates:
                 found += [rate(self.facts, f) for f in dict.fromkeys(wanted)]
                 continue
             found.append(one)
-            if factor is not None and len((other := self.at(one, factor)).each) <= LARGEST:
+            if factor is not None and len((other := self.at(one, factor)).each) <= self.largest:
                 found.append(other)
         return found
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from graddoctor.prove.laboratory import Laboratory
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause
-from graddoctor.treat.candidates import LARGEST, Candidates, combined
+from graddoctor.treat.candidates import Candidates, combined
 from graddoctor.treat.race import Entry, Race, Rung
 
 CLOSED = 0.95
@@ -135,7 +135,7 @@ class Search:
         seen = {cause for part in after.each for cause in part.causes} if after else set()
         each = {cause: number for cause, number in _GENERAL.items() if cause not in seen}
         found = [one for cause, number in each.items() for one in self.candidates.of(cause, after)[:number]]
-        return [one for one in found if len(one.each) <= LARGEST]
+        return [one for one in found if len(one.each) <= self.candidates.largest]
 
     def _refine(self) -> None:
         """Try the best at finer rates, and go on where that is better still."""
@@ -158,13 +158,13 @@ class Search:
         return {e.name for rung in self.race.rungs if rung.steps == self.race.horizon for e in rung.entries}
 
     def _possible(self, remedy: Remedy) -> bool:
-        return len(remedy.each) <= LARGEST and self.candidates.allowed(remedy)
+        return len(remedy.each) <= self.candidates.largest and self.candidates.allowed(remedy)
 
     def _more(self) -> list[Remedy]:
         """The best so far, with one more remedy of another cause."""
         best = self._best()
         after = best.remedy if best else None
-        if after is not None and len(after.each) >= LARGEST:
+        if after is not None and len(after.each) >= self.candidates.largest:
             return []
         return self.candidates.tuned(self._general(after)) if after else self._general(None)
 

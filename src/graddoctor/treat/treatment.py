@@ -19,7 +19,7 @@ from graddoctor.remedies.edit import edited
 from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause
-from graddoctor.treat.candidates import Candidates
+from graddoctor.treat.candidates import LARGEST, LARGEST_THROUGH_TIME, Candidates
 from graddoctor.treat.race import Race
 from graddoctor.treat.search import Found, Search
 
@@ -122,9 +122,11 @@ class _Course:
         laboratory, found = self.laboratory, Found()
         search: Search | None = None
         try:
-            candidates = Candidates(self._facts(), laboratory, keep)
+            in_time = self._in_time()
+            largest = LARGEST_THROUGH_TIME if in_time else LARGEST
+            candidates = Candidates(self._facts(), laboratory, keep, largest=largest)
             race = Race(laboratory, self.horizon)
-            search = Search(laboratory, candidates, race, self._aims(), through_time=self._through_time())
+            search = Search(laboratory, candidates, race, self._aims(), through_time=in_time)
             laboratory.phase, laboratory.deadline = RACE, deadline - self._reserve(deadline)
             found = search.run()
             laboratory.phase, laboratory.deadline = PROOF, deadline
@@ -174,7 +176,7 @@ class _Course:
         findings = sorted(self.examination.findings, key=lambda f: -f.severity)
         return tuple(dict.fromkeys(cause.kind for finding in findings for cause in finding.causes))
 
-    def _through_time(self) -> bool:
+    def _in_time(self) -> bool:
         """Whether a finding is about a state that is carried through time."""
         findings = self.examination.findings
         return any(condition in STATES for f in findings for condition in (f.condition, *f.consequences))
