@@ -148,11 +148,12 @@ class Kernels(TorchFunctionMode):
                 w_x, b_x, weights = stack.at(place, wide)
                 run = Unrolled(self._here(), layer, CELLS[stack.kind], weights, sizes, reverse=direction == 1)
                 self.layers.append(run)
-                first = [state[place] for state in states]
-                out, *last = run(functional.linear(rows, w_x, b_x), first[0], first[1] if len(first) > 1 else None)
+                first, inner = states[0][place], states[1][place] if len(states) > 1 else None
+                out, *last = run(functional.linear(rows, w_x, b_x), first, inner)
                 outputs.append(out)
                 for end, state in zip(ends, last, strict=False):
-                    end.append(state)
+                    if state is not None:
+                        end.append(state)
             rows = torch.cat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
             if stack.dropout and layer < stack.layers - 1:
                 rows = functional.dropout(rows, stack.dropout)
