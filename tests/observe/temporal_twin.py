@@ -16,7 +16,10 @@ def cell(module, suffix, x, h, c):
     """One step of one layer of an nn.RNN, nn.LSTM or nn.GRU, in the equations of torch's documentation."""
     weight = {name: getattr(module, f"{name}{suffix}", None) for name in ("weight_ih", "weight_hh", "weight_hr")}
     bias = [getattr(module, f"{name}{suffix}", None) for name in ("bias_ih", "bias_hh")]
-    from_x, from_h = functional.linear(x, weight["weight_ih"], bias[0]), functional.linear(h, weight["weight_hh"], bias[1])
+    from_x, from_h = (
+        functional.linear(x, weight["weight_ih"], bias[0]),
+        functional.linear(h, weight["weight_hh"], bias[1]),
+    )
     if isinstance(module, nn.LSTM | nn.LSTMCell):
         i, f, g, o = (from_x + from_h).chunk(4, -1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
@@ -102,6 +105,7 @@ class Twin:
         """Norm of the gradients that `backward` left at all states of one time step."""
         longest = max(len(one) for one in self.outputs)
         at = [
-            [self.h[key].grad for key in self.h if key[:2] == (layer, side) and key[3] == time] for time in range(longest)
+            [self.h[key].grad for key in self.h if key[:2] == (layer, side) and key[3] == time]
+            for time in range(longest)
         ]
         return [sum(float(one.square().sum()) for one in ones if one is not None) ** 0.5 for ones in at]

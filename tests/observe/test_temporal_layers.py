@@ -87,7 +87,9 @@ def test_ragged_batches_are_aligned_at_each_samples_own_end(name):
     def loss(net, batch):
         packed, _ = net(pack_sequence(batch, enforce_sorted=False))
         padded, lengths = nn.utils.rnn.pad_packed_sequence(packed, batch_first=True)
-        return sum((place + 1) * weighed(row[:length]) for place, (row, length) in enumerate(zip(padded, lengths, strict=True)))
+        return sum(
+            (place + 1) * weighed(row[:length]) for place, (row, length) in enumerate(zip(padded, lengths, strict=True))
+        )
 
     twin = Twin(module, sequences)
     sum((place + 1) * weighed(row) for place, row in enumerate(twin.outputs)).backward(retain_graph=True)
@@ -173,5 +175,7 @@ def test_a_padded_batch_that_is_packed_and_sorted():
         return weighed(net(pack_padded_sequence(batch, lengths, batch_first=True))[1])
 
     twin = Twin(module, [row[:length] for row, length in zip(x, lengths, strict=True)])
-    weighed(torch.stack([twin.h[0, 0, sample, int(length) - 1] for sample, length in enumerate(lengths)])).backward(retain_graph=True)
+    weighed(torch.stack([twin.h[0, 0, sample, int(length) - 1] for sample, length in enumerate(lengths)])).backward(
+        retain_graph=True
+    )
     compare(through_time(module, loss, x), twin, module)

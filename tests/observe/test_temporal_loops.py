@@ -82,9 +82,7 @@ def test_the_jacobian_of_a_loop_is_that_of_its_weights_and_slopes():
     double = copy.deepcopy(net).double()
     double.keep = True
     double(x.double())
-    for place, largest, smallest in zip(
-        one.spectrum.steps, one.spectrum.largest, one.spectrum.smallest, strict=True
-    ):
+    for place, largest, smallest in zip(one.spectrum.steps, one.spectrum.largest, one.spectrum.smallest, strict=True):
         logs = []
         for sample in (0, SAMPLES // 2):
             slope = 1 - double.states[place + 1][sample].detach() ** 2

@@ -67,7 +67,12 @@ def irnn():
 CELLS = {
     "tanh, default": (default(nn.RNN), -24.8, 1.5, None),
     "tanh, orthogonal": (with_recurrent(nn.RNN, nn.init.orthogonal_), -5.3, 0.4, None),
-    "tanh, variance 4/n": (with_recurrent(nn.RNN, lambda w: nn.init.normal_(w, std=2 / math.sqrt(WIDTH))), 6.5, 1.0, None),
+    "tanh, variance 4/n": (
+        with_recurrent(nn.RNN, lambda w: nn.init.normal_(w, std=2 / math.sqrt(WIDTH))),
+        6.5,
+        1.0,
+        None,
+    ),
     "irnn": (irnn, -0.5, 0.2, None),
     "lstm, default": (default(nn.LSTM), -20.5, 0.8, -19.9),
     "lstm, forget bias 1": (with_gate(nn.LSTM, 1, 1.0), -7.8, 0.7, -7.0),
