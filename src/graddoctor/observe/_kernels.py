@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from typing_extensions import override
 
 from graddoctor.observe._cells import CELLS, Step, Weights
+from graddoctor.observe._sequences import Attention
 from graddoctor.observe._unrolled import Unrolled
 from graddoctor.observe.engine import graph_clock
 
@@ -60,6 +61,8 @@ class Kernels(TorchFunctionMode):
         Every call of a cell, in order.
     fresh
         By number in the graph, the tensors without a graph of their own (data) that went into an operation.
+    attention, output
+        What was seen of attention, and what the model returned.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -67,6 +70,8 @@ class Kernels(TorchFunctionMode):
         self.layers: list[Unrolled] = []
         self.cells: list[CellCall] = []
         self.fresh: dict[int, list[Tensor]] = {}
+        self.attention = Attention()
+        self.output: Any = None
         self._names = {id(module): name for name, module in model.named_modules()}
         self._stack: list[str] = []
 
@@ -90,9 +95,10 @@ class Kernels(TorchFunctionMode):
             self._stack.append(self._names[id(module)])
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        del args, output
+        del args
         if id(module) in self._names and self._stack:
             self._stack.pop()
+            self.output = self.output if self._stack else output
 
     @override
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -104,6 +110,7 @@ class Kernels(TorchFunctionMode):
         before = graph_clock()
         result = func(*args, **(kwargs or {}))
         after = graph_clock()
+        self.attention.see(func, args, result, self._here())
         if after > before:
             data = [tensor for tensor in _tensors(args, kwargs) if not tensor.requires_grad and tensor.dim() > 0]
             if data:
@@ -148,11 +155,12 @@ class Kernels(TorchFunctionMode):
                 w_x, b_x, weights = stack.at(place, wide)
                 run = Unrolled(self._here(), layer, CELLS[stack.kind], weights, sizes, reverse=direction == 1)
                 self.layers.append(run)
-                first = [state[place] for state in states]
-                out, *last = run(functional.linear(rows, w_x, b_x), first[0], first[1] if len(first) > 1 else None)
+                first, inner = states[0][place], states[1][place] if len(states) > 1 else None
+                out, *last = run(functional.linear(rows, w_x, b_x), first, inner)
                 outputs.append(out)
                 for end, state in zip(ends, last, strict=False):
-                    end.append(state)
+                    if state is not None:
+                        end.append(state)
             rows = torch.cat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
             if stack.dropout and layer < stack.layers - 1:
                 rows = functional.dropout(rows, stack.dropout)

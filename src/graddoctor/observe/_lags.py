@@ -31,7 +31,7 @@ def cotangent(like: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(_SEED)
     drawn = torch.randn(like.shape, generator=generator, dtype=torch.float64)
     rows = drawn.flatten(1) if drawn.dim() > 1 else drawn.unsqueeze(0)
-    unit = rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    unit: Tensor = rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return unit.view(like.shape).to(like)
 
 

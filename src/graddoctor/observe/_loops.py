@@ -208,8 +208,8 @@ def _loop(
 ) -> Loop:  # fmt: skip
     lead = family[0]
     inside, crossing = _inside(lead, carried)
-    states = list(lead.entering)
-    last = _twin(by_number, lead.uses, states[-1].source, len(lead.uses) - 2, len(lead.uses) - 1)
+    states = [*_first(lead, carried), *lead.entering]
+    last = _twin(by_number, lead.uses, states[-1].source, -2, -1)
     if last is not None:
         states.append(Edge(last, 0, last, states[-1].output))
     weights = [chain.name for chain in family]
@@ -225,6 +225,17 @@ def _loop(
         gates=rows,
         squashed=_row(lead, by_number, tanhs[-1]) if tanhs else (),
     )
+
+
+def _first(chain: _Chain, carried: Mapping[Node, frozenset[str]]) -> list[Edge]:
+    """The state before the first use, if it is one of the loop: a vector times zeros is not seen to be a use."""
+    one, two = chain.uses[:2]
+    for edge in one.inputs:
+        twin, state = edge.source, chain.entering[0].source
+        same = twin.kind == state.kind and twin.shapes == state.shapes
+        if twin not in carried and same and state.number - twin.number == two.number - one.number:
+            return [edge]
+    return []
 
 
 def _middle(chain: _Chain) -> int:

@@ -25,7 +25,7 @@ _EVERY = 4  # steps after which an adjoint is brought back to size 1
 
 @dataclass
 class Trail:
-    """Norms of adjoints by time step, of ``h`` and of ``c``, one a sample; ``scale`` is log2 of what they are in units of.
+    """Norms of adjoints by time step, of ``h`` and of ``c``, one a sample; ``scale``: log2 of their unit.
 
     Tensors stay on the device until `read`.
     """

@@ -21,6 +21,8 @@ from graddoctor.observe._kernels import Kernels
 from graddoctor.observe._layers import readings as layer_readings
 from graddoctor.observe._loops import loops
 from graddoctor.observe._recorder import tensors_in
+from graddoctor.observe._sequences import reading as attention_reading
+from graddoctor.observe._sequences import with_gradient
 from graddoctor.observe._step import Writes, expect_one_number, uncompiled
 from graddoctor.observe.engine import graph_clock
 from graddoctor.observe.graph import Graph, walk
@@ -71,16 +73,14 @@ def through_time(model: nn.Module, loss: Loss, batch: Any) -> tuple[TemporalRead
     True
     """
     look = _Look(model)
-    with undisturbed(model) as guard, uncompiled():
-        guard.protect(tensor for _, tensor in tensors_in(batch))
-        with torch.inference_mode(mode=False), torch.enable_grad():
-            with Writes(guard), look.kernels.follow():
-                value = loss(model, batch)
-            expect_one_number(value)
-            found = look.readings(value)
-    if found and look.stood_in:
+    found = look.take(loss, batch)
+    steps = look.kernels.attention.steps
+    if not found and steps:
+        with with_gradient(model, steps) as inputs:
+            return tuple(_Look(model, inputs).take(loss, batch))
+    if look.stood_in:
         plain = _as_it_is(model, loss, batch)
-        found = [_verified(one, float(value.detach()), plain) for one in found]
+        found = [_verified(one, look.loss, plain) for one in found]
     return tuple(found)
 
 
@@ -104,9 +104,9 @@ def _verified(reading: TemporalReading, elementary: float, plain: float) -> Temp
 class _Look:
     """One forward pass in elementary operations, and what there was in it."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.kernels = Kernels(model)
-        self._model = model
+    def __init__(self, model: nn.Module, inputs: Sequence[Tensor] = ()) -> None:
+        self.kernels, self.loss = Kernels(model), math.nan
+        self._model, self._inputs = model, inputs
         self._begin = graph_clock()
         self._named = {name: name or type(model).__name__.lower() for name, _ in model.named_modules()}
 
@@ -115,8 +115,26 @@ class _Look:
         """Whether elementary operations stood in for any kernel."""
         return bool(self.kernels.layers or self.kernels.cells)
 
-    def readings(self, value: Tensor) -> list[TemporalReading]:
-        """Read everything behind a loss."""
+    def take(self, loss: Loss, batch: Any) -> list[TemporalReading]:
+        """Run the step and read it: what carries a state, or else the inputs of what pays attention."""
+        with undisturbed(self._model) as guard, uncompiled():
+            guard.protect(tensor for _, tensor in tensors_in(batch))
+            with torch.inference_mode(mode=False), torch.enable_grad():
+                with Writes(guard), self.kernels.follow():
+                    value = loss(self._model, batch)
+                expect_one_number(value)
+                self.loss = float(value.detach())
+                return self._states(value) or self._at_inputs(value)
+
+    def _at_inputs(self, value: Tensor) -> list[TemporalReading]:
+        attention = self.kernels.attention
+        module, x = attention.inputs() or ("", next(iter(self._inputs), None))
+        if x is None or not attention.steps:
+            return []
+        one = attention_reading(module, x, attention.steps, self.kernels.output, value)
+        return [] if one is None else [one]
+
+    def _states(self, value: Tensor) -> list[TemporalReading]:
         graph, older = self._graph(value)
         runs = self.kernels.layers
         with torch.no_grad():
