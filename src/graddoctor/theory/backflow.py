@@ -111,7 +111,7 @@ class ExpectedFlow(Flow):
 
     def _through(self, ref: Ref, gradient: Gradient) -> None:
         """Go from the result of a composite straight to its root, and note what passes between."""
-        composite, slopes = self._laws.composites[ref.index], self._laws.slopes[ref.index]
+        composite, slopes = self._laws.composites[ref.index], self._laws.slopes(ref.index)
         root = composite.root
         square: Tensor | float = slopes.square
         if gradient.largest > 1:
@@ -183,8 +183,8 @@ class ExpectedSpreads:
     def __call__(self, node: Node) -> Reading | None:
         """Read one node."""
         ref = self._outs.get(node.number)
-        law = self._laws.laws.get(ref.index) if ref is not None else None
-        if law is None or self._laws.samples < 2:  # noqa: PLR2004 - one sample differs from no other
+        if ref is None or self._laws.samples < 2:  # noqa: PLR2004 - one sample differs from no other
             return None
+        law = self._laws.law(ref.index)
         apart = max(law.average - law.between, 0.0) * (1 - 1 / self._laws.samples)
         return math.sqrt(apart), math.sqrt(max(law.average, 0.0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -43,7 +44,7 @@ class Law:
     keys: Tensor | None = None
     focus: float | None = None
 
-    @property
+    @cached_property
     def average(self) -> float:
         """E[h²], over samples and places."""
         return float(self.square.mean())
@@ -83,7 +84,7 @@ class Gradient:
     along: float = 0.0
     largest: int = 1
 
-    @property
+    @cached_property
     def average(self) -> float:
         """E[g²], over all entries."""
         return float(self.square.mean())
@@ -120,6 +121,8 @@ def reshaped(square: Tensor, shape: tuple[int, ...]) -> Tensor:
 def measured(tensor: Tensor, samples: int, *, channels: bool | None = None) -> Law:
     """Read a law off a tensor: of inputs, embeddings, constants, and of what theory does not know."""
     values = tensor.detach()
+    if values.numel() == 0:
+        return Law(flat(0.0, values.dim()), fixed=True)
     values = values.double() if values.numel() < 1 << 20 else values.float()
     if values.dim() == 0:
         value = float(values)

@@ -53,7 +53,7 @@ def layers_of(tape: Tape, laws: Propagation, names: Mapping[int, str]) -> tuple[
         weight, bias, fan_in = weights
         sigma = float(torch.linalg.vector_norm(weight.detach().float())) / max(weight.numel(), 1) ** 0.5
         spread = 0.0 if bias is None else float(bias.detach().float().square().mean()) ** 0.5
-        length = laws.laws[call.out.index].average
+        length = laws.law(call.out.index).average
         name = names[call.number]
         found.append(Layer(name, sigma * fan_in**0.5, spread, follows.get(call.out.index, ""), length))
     return tuple(found)

@@ -51,32 +51,44 @@ class Propagation:
 
     Attributes
     ----------
-    laws, composites, slopes, steps
-        By the index of a tensor: its law; which function of which root it is; how gradients pass back to that root;
-        or what the rule of its call said.
+    composites
+        By the index of a tensor: which function of which root it is.
+    steps
+        By index, for the others: what the rule of its call said.
     unknown
         Calls for which there is no theory.
     """
 
     samples: int
-    laws: dict[int, Law] = field(default_factory=dict)
     composites: dict[int, Composite] = field(default_factory=dict)
-    slopes: dict[int, Slopes] = field(default_factory=dict)
     steps: dict[int, Step] = field(default_factory=dict)
     unknown: list[Call] = field(default_factory=list)
+    known: dict[int, Law] = field(default_factory=dict)
+    _slopes: dict[int, Slopes] = field(default_factory=dict)
+
+    def law(self, index: int) -> Law:
+        """The law of a tensor; one within a composite is integrated when it is asked for."""
+        if index not in self.known:
+            self.known[index], self._slopes[index] = _integrated(self.composites[index], index, self)
+        return self.known[index]
+
+    def slopes(self, index: int) -> Slopes:
+        """How a gradient passes back from the result of a composite to its root."""
+        self.law(index)
+        return self._slopes[index]
 
 
 def propagate_tape(tape: Tape) -> Propagation:
     """Follow all calls of a recorded forward pass."""
     found = Propagation(tape.now.samples)
-    scene = Scene(found.samples, found.laws, _rewritten(tape.calls))
+    scene = Scene(found.samples, found.law, _rewritten(tape.calls))
     images = _images(tape.calls)
     for index, tensor in tape.sources.items():
-        found.laws[index] = measured(tensor, found.samples, channels=True if index in images else None)
+        found.known[index] = measured(tensor, found.samples, channels=True if index in images else None)
     for call in tape.calls:
         composite = _composite(call, found)
         if composite is not None:
-            _follow(composite, call, found)
+            found.composites[call.out.index] = composite
         else:
             _take(call, _step(call, scene), found)
     return found
@@ -106,7 +118,7 @@ def _take(call: Call, step: Step | None, found: Propagation) -> None:
     for ref, tensor, law in zip(call.results, call.tensors, (*step.laws, *(None,) * len(call.results)), strict=False):
         if ref is None or tensor is None:
             continue
-        found.laws[ref.index] = measured(tensor, found.samples) if law is None else law
+        found.known[ref.index] = measured(tensor, found.samples) if law is None else law
         found.steps[ref.index] = step
 
 
@@ -132,17 +144,15 @@ def _pointwise(call: Call) -> bool:
     return all(value.numel() == 1 for value in constants)
 
 
-def _follow(composite: Composite, call: Call, found: Propagation) -> None:
+def _integrated(composite: Composite, out: int, found: Propagation) -> tuple[Law, Slopes]:
     """Integrate a composite against the law of its root."""
-    root = found.laws[composite.root.index].shaped(composite.root.shape)
-    out = call.out.index
+    root = found.law(composite.root.index).shaped(composite.root.shape)
     lengths = _lengths(root.square)
     looks = [_Look(composite, out, float(length), root.mean) for length in lengths]
     middle = looks[0] if len(looks) == 1 else _Look(composite, out, root.average, root.mean)
     between, along = (middle.correlation(one) for one in (root.between, root.along))
     function, slope = spectra(torch.stack((middle.value, middle.slope)), middle.weights, middle.standard)
-    found.composites[out] = composite
-    found.laws[out] = Law(
+    law = Law(
         square=_mapped(root.square, lengths, [look.over(look.value) for look in looks]),
         mean=float(middle.weights @ middle.value),
         between=paired(function, between),
@@ -153,7 +163,7 @@ def _follow(composite: Composite, call: Call, found: Propagation) -> None:
     )
     slopes = _mapped(root.square, lengths, [look.over(look.slope) for look in looks])
     inner = {index: middle.over(one) for index, one in middle.slopes.items()}
-    found.slopes[out] = Slopes(slopes, paired(slope, along), inner, middle)
+    return law, Slopes(slopes, paired(slope, along), inner, middle)
 
 
 class _Look:

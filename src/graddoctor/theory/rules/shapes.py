@@ -84,7 +84,7 @@ def pad(call: Call, scene: Scene) -> Step | None:
 def join(call: Call, scene: Scene) -> Step | None:
     """Follow ``cat`` and ``stack``: each part gets its own share of the gradient."""
     refs = [value for value in call.arguments[0] if isinstance(value, Ref)]
-    laws = [(scene.of(value, call.out), _numel(value)) for value in call.arguments[0]]
+    laws = [(scene.of(value, call.out), _numel(value)) for value in call.arguments[0] if _numel(value)]
     total = sum(count for _, count in laws) or 1
 
     def over(name: str) -> float:

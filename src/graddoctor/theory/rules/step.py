@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,13 +39,13 @@ class Step:
 class Scene:
     """The laws that are known so far, how many samples the batch holds, and which tensors were written to again."""
 
-    def __init__(self, samples: int, laws: Mapping[int, Law], rewritten: frozenset[int] = frozenset()) -> None:
+    def __init__(self, samples: int, law: Callable[[int], Law], rewritten: frozenset[int] = frozenset()) -> None:
         self.samples, self.rewritten = samples, rewritten
-        self._laws = laws
+        self._law = law
 
     def __call__(self, ref: Ref) -> Law:
         """The law of a tensor, with its axes."""
-        return self._laws[ref.index].shaped(ref.shape)
+        return self._law(ref.index).shaped(ref.shape)
 
     def of(self, value: Any, like: Ref) -> Law:
         """The law of an operand that meets another one: a tensor with samples, a constant tensor, or a number."""
