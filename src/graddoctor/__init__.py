@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from graddoctor.fix import Cure, fix
     from graddoctor.observe.budget import Budget
     from graddoctor.observe.probe import Probe, probe
+    from graddoctor.predict import Prediction, predict
     from graddoctor.recipe import Recipe, load_recipe
     from graddoctor.recording import Recording, Stage
     from graddoctor.terms import Blame, Cause, Condition, Finding, Severity, Trial
@@ -31,6 +32,7 @@ _HOMES = {
         "graddoctor.fix": ("Cure", "fix"),
         "graddoctor.observe.budget": ("Budget",),
         "graddoctor.observe.probe": ("Probe", "probe"),
+        "graddoctor.predict": ("Prediction", "predict"),
         "graddoctor.recipe": ("Recipe", "load_recipe"),
         "graddoctor.recording": ("Recording", "Stage"),
         "graddoctor.terms": ("Blame", "Cause", "Condition", "Finding", "Severity", "Trial"),
@@ -50,6 +52,7 @@ __all__ = [
     "Finding",
     "GraddoctorError",
     "Outcome",
+    "Prediction",
     "Probe",
     "Recipe",
     "Recording",
@@ -61,6 +64,7 @@ __all__ = [
     "check",
     "fix",
     "load_recipe",
+    "predict",
     "probe",
     "testing",
     "train",

@@ -25,7 +25,7 @@ BAD_USAGE, INTERRUPTED = 2, 130
 app = typer.Typer(
     name="graddoctor",
     help="Find out why a neural network does not train.",
-    epilog="Exit codes: 0 healthy or cured, 1 not so or not known, 2 bad usage or a crash, 130 after Ctrl-C.",
+    epilog="Exit codes: 0 healthy, cured or as expected, 1 not so or not known, 2 bad usage or a crash, 130 after Ctrl-C.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -267,6 +267,48 @@ def _plain_warnings() -> Iterator[None]:
         yield
     finally:
         warnings.formatwarning = usual
+
+
+@app.command()
+def predict(  # noqa: PLR0917 - one parameter a flag
+    file: Annotated[
+        str | None,
+        typer.Argument(metavar="[FILE]", help="A Python file, FILE:NAME or MODULE:NAME that holds a recipe; or --depth."),
+    ] = None,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="ARGUMENTS", help="What the file finds in sys.argv.")
+    ] = None,
+    depth: Annotated[int | None, typer.Option(metavar="N", help="Layers of a plain stack, instead of a file.")] = None,
+    activation: Annotated[str | None, typer.Option(metavar="NAME", help="Its activation (tanh).")] = None,
+    weight_std: Annotated[
+        float | None, typer.Option(metavar="X", help="Standard deviation of its weights x sqrt(fan_in) (1.0).")
+    ] = None,
+    bias_std: Annotated[float | None, typer.Option(metavar="X", help="And of its biases (0.0).")] = None,
+    width: Annotated[int | None, typer.Option(metavar="N", help="Units of its layers (512).")] = None,
+    out: Out = None,
+    json: Json = False,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Build the network with this seed.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="DEVICE", help="Build it here: cpu, cuda, cuda:1, mps.")] = None,
+) -> int:
+    """Say how much gradient a network will lose, before a step of training; 1: more than three decades."""
+    from graddoctor.predict import predict as foresee
+    from graddoctor.recipe import importable, load_recipe
+    from graddoctor.show import check_writable
+
+    for path in out or ():
+        check_writable(path)
+    scales = {"depth": depth, "width": width, "activation": activation, "weight_std": weight_std, "bias_std": bias_std}
+    changes = {name: value for name, value in (("seed", seed), ("device", device)) if value is not None}
+    if file is None:
+        if changes:
+            raise GraddoctorError(f"--{next(iter(changes))} builds a network: give a file too")
+        prediction = foresee(**scales)
+    else:
+        with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext(), importable(file):
+            recipe = load_recipe(file, arguments or ()).with_(**changes)
+            prediction = foresee(recipe, **scales)
+    _show(prediction.report(), json=json, out=out or ())
+    return prediction.exit_code
 
 
 @app.command()

@@ -1,16 +1,17 @@
-"""The faces of a checkup and of a cure: terminal, page, JSON, Markdown, notebook, pictures.
+"""The faces of a checkup, of a cure and of a prediction: terminal, page, JSON, Markdown, notebook, pictures.
 
-All show the same `Report`, or the same `CureReport`.
+All show the same `Report`, the same `CureReport`, or the same `PredictionReport`.
 
 Charts and the page load Altair and Vega; they stand in `graddoctor.show.charts` and `graddoctor.show.html` and are
-imported by whoever draws, so that a run that only prints does not wait for them. `graddoctor.show.compose`
-and `graddoctor.show.compose_cure` load torch, and showing a saved report does not wait for that either.
+imported by whoever draws, so that a run that only prints does not wait for them. `graddoctor.show.compose`,
+`graddoctor.show.compose_cure` and `graddoctor.show.compose_prediction` load torch, and showing a saved report does not wait for that either.
 """
 
 from graddoctor.show.cure import AnyReport as AnyReport
 from graddoctor.show.cure import CureReport as CureReport
 from graddoctor.show.markdown import to_markdown as to_markdown
 from graddoctor.show.notebook import notebook_html as notebook_html
+from graddoctor.show.prediction import PredictionReport as PredictionReport
 from graddoctor.show.progress import Progress as Progress
 from graddoctor.show.report import ActivationState as ActivationState
 from graddoctor.show.report import Coverage as Coverage

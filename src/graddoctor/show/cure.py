@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from graddoctor.errors import GraddoctorError
+from graddoctor.show.prediction import PredictionReport
 from graddoctor.show.report import LossCurve, Report, Waterfall
 from graddoctor.terms import Cause
 
@@ -263,5 +264,5 @@ class CureReport:
         return mimebundle(self, include, exclude)
 
 
-AnyReport = Report | CureReport
+AnyReport = Report | CureReport | PredictionReport
 """What every face shows."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from graddoctor.show import checkup_html, cure_html
+from graddoctor.show import checkup_html, cure_html, prediction_html
 from graddoctor.show._page import DETAILS, Detail
 from graddoctor.show.cure import AnyReport, CureReport
+from graddoctor.show.prediction import PredictionReport
 
 LIMIT = 1_450_000
 """Bytes that a page may have; a larger report is shown in less detail."""
@@ -23,4 +24,6 @@ def to_html(report: AnyReport) -> str:
 def _page(report: AnyReport, detail: Detail) -> str:
     if isinstance(report, CureReport):
         return cure_html.page(report, detail)
+    if isinstance(report, PredictionReport):
+        return prediction_html.page(report, detail)
     return checkup_html.page(report, detail)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from graddoctor.show import checkup_markdown, cure_markdown
+from collections.abc import Iterator
+
+from graddoctor.show import checkup_markdown, cure_markdown, prediction_markdown
 from graddoctor.show.cure import AnyReport, CureReport
+from graddoctor.show.prediction import PredictionReport
 
 
 def to_markdown(report: AnyReport) -> str:
     """Give a report as Markdown; names of modules cannot break out of it."""
-    blocks = cure_markdown.blocks(report) if isinstance(report, CureReport) else checkup_markdown.blocks(report)
-    return "\n\n".join(blocks) + "\n"
+    return "\n\n".join(_blocks(report)) + "\n"
+
+
+def _blocks(report: AnyReport) -> Iterator[str]:
+    if isinstance(report, CureReport):
+        return cure_markdown.blocks(report)
+    return prediction_markdown.blocks(report) if isinstance(report, PredictionReport) else checkup_markdown.blocks(report)

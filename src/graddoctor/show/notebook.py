@@ -7,12 +7,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from graddoctor.show import cure_words, words
+from graddoctor.show import cure_words, prediction_words, words
 from graddoctor.show._templates import template
 from graddoctor.show.cure import AnyReport, CureReport
 from graddoctor.show.markdown import to_markdown
-from graddoctor.show.names import readable, readable_cure
+from graddoctor.show.names import readable, readable_budget, readable_cure
 from graddoctor.show.palette import DARK, LIGHT
+from graddoctor.show.prediction import PredictionReport
 from graddoctor.show.report import Report, Row
 from graddoctor.show.text import to_text
 from graddoctor.show.thin import fold, pair_name, pair_rows
@@ -26,13 +27,26 @@ CANDIDATES = 40
 
 def notebook_html(report: AnyReport) -> str:
     """Give a report as a piece of HTML to stand within another page."""
-    name, values = _of_cure(report) if isinstance(report, CureReport) else _of_checkup(report)
+    name, values = _of(report)
     return template(name).render(
         **values,
         words=words,
         light=Markup(LIGHT.css()),  # noqa: S704 - our own colours
         dark=Markup(DARK.css()),  # noqa: S704 - our own colours
     )
+
+
+def _of(report: AnyReport) -> tuple[str, dict[str, Any]]:
+    if isinstance(report, CureReport):
+        return _of_cure(report)
+    return _of_prediction(report) if isinstance(report, PredictionReport) else _of_checkup(report)
+
+
+def _of_prediction(report: PredictionReport) -> tuple[str, dict[str, Any]]:
+    budget = readable_budget(report.budget, report.classes)
+    rows = () if budget is None else fold(budget.rows, ROWS)[::-1]
+    values = {"report": report, "told": prediction_words, "waterfall": budget, "rows": rows, "widest": _widest(rows)}
+    return "prediction_notebook.html.j2", values
 
 
 def _of_checkup(report: Report) -> tuple[str, dict[str, Any]]:

@@ -7,23 +7,33 @@ from graddoctor.show._axes import Chart
 from graddoctor.show.charts import budget_chart
 from graddoctor.show.cure import AnyReport, CureReport
 from graddoctor.show.cure_charts import budgets_chart, curves_chart
-from graddoctor.show.names import readable, readable_cure
+from graddoctor.show.names import readable, readable_budget, readable_cure
+from graddoctor.show.prediction import PredictionReport
+from graddoctor.show.prediction_charts import prediction_chart
 from graddoctor.show.report import Report, Waterfall
 
 
 def picture(report: AnyReport) -> Chart:
-    """Draw the budget of a checkup; of a cure both budgets, or its losses, or the one budget that there is.
+    """Draw the budget of a checkup; of a cure both budgets, or its losses; of a prediction the phase diagram too.
 
     Raises
     ------
     GraddoctorError
         When the report holds none of them.
     """
-    chart = _of_cure(readable_cure(report)) if isinstance(report, CureReport) else _of_checkup(readable(report))
+    chart = _of(report)
     if chart is None:
         message = f"there is no budget to draw in this report of {report.title!r}: save it as .html instead"
         raise GraddoctorError(message)
     return chart
+
+
+def _of(report: AnyReport) -> Chart | None:
+    if isinstance(report, CureReport):
+        return _of_cure(readable_cure(report))
+    if isinstance(report, PredictionReport):
+        return prediction_chart(report.diagram, readable_budget(report.budget, report.classes))
+    return _of_checkup(readable(report))
 
 
 def _of_checkup(report: Report) -> Chart | None:

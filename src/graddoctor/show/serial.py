@@ -1,4 +1,5 @@
-"""Reports as JSON, both ways: ``schema.json`` and ``cure.schema.json`` beside this file describe the forms.
+"""Reports as JSON, both ways: ``schema.json``, ``cure.schema.json`` and ``prediction.schema.json`` beside this file
+describe the forms.
 
 JSON has no NaN and no infinity. Where a report holds one, the JSON has ``null``, and the nearest enclosing object gets
 a ``"nonfinite"`` member that maps the place (a JSON Pointer within that object) to ``"nan"``, ``"inf"``, ``"-inf"``::
@@ -22,12 +23,13 @@ from typing import Any, Literal, Union
 
 from graddoctor.errors import GraddoctorError
 from graddoctor.show.cure import CURE_SCHEMA, AnyReport, CureReport
+from graddoctor.show.prediction import PREDICTION_SCHEMA, PredictionReport
 from graddoctor.show.report import SCHEMA, Report
 from graddoctor.terms import Finding, Severity
 
 FLAG = "nonfinite"
 _FLAGS = ("nan", "inf", "-inf")
-_KINDS: dict[str, tuple[type, int]] = {"checkup": (Report, SCHEMA), "cure": (CureReport, CURE_SCHEMA)}
+_KINDS: dict[str, tuple[type, int]] = {"checkup": (Report, SCHEMA), "cure": (CureReport, CURE_SCHEMA), "prediction": (PredictionReport, PREDICTION_SCHEMA)}
 
 
 def to_dict(report: AnyReport) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def to_json(report: AnyReport, *, indent: int | None = None) -> str:
 
 
 def from_dict(data: Mapping[str, Any]) -> AnyReport:
-    """Rebuild the report that `to_dict` took apart, of a checkup or a cure; members it does not know are passed over.
+    """Rebuild the report that `to_dict` took apart, of a checkup, a cure or a prediction; members it does not know are passed over.
 
     Raises
     ------

@@ -7,9 +7,10 @@ from typing import IO
 
 from rich.console import Console
 
-from graddoctor.show import checkup_text, cure_text
+from graddoctor.show import checkup_text, cure_text, prediction_text
 from graddoctor.show._terminal import Page
 from graddoctor.show.cure import AnyReport, CureReport
+from graddoctor.show.prediction import PredictionReport
 
 
 def print_report(report: AnyReport, *, file: IO[str] | None = None, width: int | None = None) -> None:
@@ -42,5 +43,7 @@ def to_text(report: AnyReport, *, width: int = 100) -> str:
 def _lay_out(page: Page, report: AnyReport) -> None:
     if isinstance(report, CureReport):
         cure_text.lay_out(page, report)
+    elif isinstance(report, PredictionReport):
+        prediction_text.lay_out(page, report)
     else:
         checkup_text.lay_out(page, report)

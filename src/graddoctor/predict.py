@@ -1,0 +1,282 @@
+"""`predict`: how much gradient a network will lose, before a single step of training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from graddoctor.batches import BatchSource
+from graddoctor.build import build_model
+from graddoctor.errors import GraddoctorError, RecipeError
+from graddoctor.observe.budget import Budget, Row
+from graddoctor.randomness import kept_random_state, seed_everything
+from graddoctor.recipe import Recipe, require_device
+from graddoctor.show import to_json, to_text
+from graddoctor.show.compose_prediction import compose_prediction
+from graddoctor.show.prediction import PredictionReport
+from graddoctor.show.save import save
+from graddoctor.theory import CriticalInit, gain
+from graddoctor.theory.expected import Expected, expected
+from graddoctor.theory.frugal import lighter
+from graddoctor.theory.layers import Layer
+from graddoctor.theory.outlook import depth_of, is_plain, late_slope, reach, typical
+from graddoctor.theory.recurrent import Recurrence, recurrences
+from graddoctor.theory.stack import Phase, PlainStack, phase_of
+
+LIMIT = 3.0
+"""Decades that a gradient may lose or gain on its way; beyond, the command line ends with 1."""
+
+WIDTH, ACTIVATION, WEIGHT_STD, BIAS_STD = 512, "tanh", 1.0, 0.0
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What theory expects of a network as it is initialized.
+
+    Attributes
+    ----------
+    budget
+        Decades of gradient that each row gains or (negative) loses: the rows that `graddoctor.probe` measures.
+    depth
+        Layers or blocks that the gradient passes.
+    asymptotic
+        Decades a layer at the fixed point, which a deeper network of the kind tends to.
+    chi
+        χ₁ there: what a layer does to the squared norm of the gradient.
+    phase
+        ``"ordered"`` (it vanishes with depth), ``"critical"`` or ``"chaotic"`` (it explodes).
+    stack
+        The plain stack behind it: activation, σ_w and σ_b; of a network, what most of its layers are like. ``None``
+        where no activation follows weights.
+    plain
+        Whether the network is such a stack. Where it has norms or skip connections, `asymptotic` is read off its rows.
+    scatter
+        Standard deviation of the total between draws of the weights, in decades; ``nan`` where it is not known.
+    layers
+        The network's layers of weights, with σ_w, σ_b and the activation that follows.
+    recurrent
+        Its recurrent cells: decades that a gradient loses for each step back in time.
+    unknown
+        Modules without a theory: their gains are measured.
+    name
+        What reports call it.
+
+    Examples
+    --------
+    >>> prediction = predict(depth=10, activation="sigmoid", weight_std=3**-0.5)
+    >>> round(prediction.total, 2), prediction.phase, prediction.exit_code
+    (-8.52, 'ordered', 1)
+    >>> round(prediction.reach(3.0), 1)
+    3.5
+    """
+
+    budget: Budget
+    depth: int
+    asymptotic: float
+    chi: float
+    phase: Phase
+    stack: PlainStack | None = None
+    plain: bool = True
+    scatter: float = math.nan
+    layers: tuple[Layer, ...] = ()
+    recurrent: tuple[Recurrence, ...] = ()
+    unknown: tuple[str, ...] = ()
+    name: str = ""
+    classes: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The budget's rows, from the input to the loss."""
+        return self.budget.rows
+
+    @property
+    def total(self) -> float:
+        """Decades from the loss to the first layer: negative, it vanishes; ``-inf`` where nothing gets through."""
+        return self.budget.total if self.budget.cut is None else -math.inf
+
+    @property
+    def decades_per_layer(self) -> float:
+        """The total divided by the depth."""
+        return self.total / self.depth
+
+    @property
+    def gradient_scale(self) -> float:
+        """ξ_∇: layers in which the squared gradient changes by a factor e."""
+        return abs(1 / math.log(self.chi)) if self.chi not in {0.0, 1.0} else 0.0 if self.chi == 0 else math.inf
+
+    @property
+    def correlation_scale(self) -> float:
+        """ξ_c: layers in which what tells two samples apart shrinks by a factor e; ``nan`` where no theory tells."""
+        return self.stack.correlation_scale if self.stack is not None and self.plain else math.nan
+
+    @property
+    def length_scale(self) -> float:
+        """ξ_q: the same of the distance from the length that the layers tend to."""
+        return self.stack.length_scale if self.stack is not None and self.plain else math.nan
+
+    @property
+    def initialization(self) -> CriticalInit | None:
+        """The scale of weights and biases that puts a plain stack of this activation at criticality."""
+        return None if self.stack is None else gain(self.stack.activation)
+
+    def reach(self, decades: float) -> float:
+        """Return the layers, counted from the loss, after which the gradient has changed so much (``inf``: never)."""
+        if not (math.isfinite(decades) and decades > 0):
+            raise GraddoctorError(f"expected a number of decades above 0, got {decades!r}")
+        return 0.0 if self.budget.cut is not None else reach(self.rows, self.asymptotic, decades)
+
+    @property
+    def exit_code(self) -> int:
+        """0 up to three decades either way, 1 beyond."""
+        return 0 if abs(self.total) <= LIMIT else 1
+
+    def report(self) -> PredictionReport:
+        """Return it as plain data that every face shows."""
+        return compose_prediction(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write the report; the suffix decides: ``.html``, ``.json``, ``.md``, ``.png`` or ``.svg``."""
+        save(self.report(), Path(path))
+
+    def to_json(self) -> str:
+        """Return the report as JSON."""
+        return to_json(self.report())
+
+    def __str__(self) -> str:
+        return to_text(self.report())
+
+    def _repr_html_(self) -> str:
+        from graddoctor.show.notebook import notebook_html  # noqa: PLC0415 - loads templates only when asked for
+
+        return notebook_html(self.report())
+
+    def _repr_mimebundle_(
+        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, str]:
+        from graddoctor.show.notebook import mimebundle  # noqa: PLC0415
+
+        return mimebundle(self.report(), include, exclude)
+
+
+def predict(
+    recipe: Recipe | None = None,
+    /,
+    *,
+    depth: int | None = None,
+    width: int | None = None,
+    activation: str | Callable[[Any], Any] | None = None,
+    weight_std: float | None = None,
+    bias_std: float | None = None,
+) -> Prediction:
+    """Say how much gradient a network will lose, before training it: a recipe's, or a plain stack.
+
+    Mean-field theory follows the lengths and correlations of signals forward, and the norm of the gradient back,
+    through the network's own modules (Poole et al. 2016, Schoenholz et al. 2017). Of a recipe's network it takes the
+    scale of the weights, and one forward pass for its structure; no backward pass is run and nothing is changed.
+
+    Parameters
+    ----------
+    recipe
+        Whose network is built once.
+    depth
+        Instead of a recipe: how many layers of weights follow one another.
+    width
+        Units of a layer (512); it decides only how far single draws of the weights scatter.
+    activation
+        A name such as ``"tanh"``, or an elementwise function of a tensor.
+    weight_std
+        σ_w, the standard deviation of the weights × √fan_in (1.0).
+    bias_std
+        σ_b, the standard deviation of the biases (0.0).
+
+    Raises
+    ------
+    GraddoctorError
+        Both or neither of recipe and depth, a depth or width under 1, an activation that is not known (the message
+        lists the known ones), a scale that is none.
+    RecipeError
+        The recipe's network cannot be run, its weights are not finite, or it has one layer only.
+
+    Examples
+    --------
+    >>> round(predict(depth=50, activation="tanh", weight_std=1.0).total, 2)
+    -0.92
+    """
+    scales = {"depth": depth, "width": width, "activation": activation, "weight_std": weight_std, "bias_std": bias_std}
+    given = [name for name, value in scales.items() if value is not None]
+    if recipe is not None:
+        if given:
+            raise GraddoctorError(f"predict takes a recipe or a depth, got both: leave out {', '.join(given)}")
+        return _of_recipe(recipe)
+    if depth is None:
+        raise GraddoctorError("predict takes a recipe or a depth, got neither: as in  predict(depth=50, activation='tanh')")
+    return _of_stack(
+        _whole(depth, "depth"),
+        _whole(WIDTH if width is None else width, "width"),
+        PlainStack.of(
+            ACTIVATION if activation is None else activation,
+            weight_std=WEIGHT_STD if weight_std is None else weight_std,
+            bias_std=BIAS_STD if bias_std is None else bias_std,
+        ),
+    )
+
+
+def _whole(value: int, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise GraddoctorError(f"{name}: expected a whole number from 1 on, got {value!r}")
+    return value
+
+
+def _of_stack(depth: int, width: int, stack: PlainStack) -> Prediction:
+    passed = stack.through(depth)
+    return Prediction(
+        budget=stack.budget(passed),
+        depth=depth,
+        asymptotic=stack.asymptotic,
+        chi=stack.chi,
+        phase=stack.phase,
+        stack=stack,
+        scatter=stack.scatter(passed.lengths, width),
+        name=f"{depth} layers of {stack.activation.name}",
+    )
+
+
+def _of_recipe(recipe: Recipe) -> Prediction:
+    if not isinstance(recipe, Recipe):
+        raise GraddoctorError(f"predict takes a Recipe, got a {type(recipe).__name__}: load one with load_recipe(file)")
+    require_device(recipe.device)
+    with kept_random_state(), torch.enable_grad():
+        seed_everything(recipe.seed)
+        model = build_model(recipe)
+        batches = BatchSource(recipe).first(1)
+        if not batches:
+            raise RecipeError("batches gave no batch, and one is needed to see how the network is wired")
+        seen = lighter(lambda batch: expected(model, recipe.loss, batch), model, batches[0])
+        recurrent = recurrences(model)
+    classes = {name: type(module).__name__ for name, module in model.named_modules() if name}
+    return _outlook(seen, recurrent, recipe.name or "recipe", classes)
+
+
+def _outlook(seen: Expected, recurrent: tuple[Recurrence, ...], name: str, classes: dict[str, str]) -> Prediction:
+    stack = typical(seen.layers)
+    plain = stack is not None and is_plain(seen.budget)
+    slope = stack.asymptotic if stack is not None and plain else late_slope(seen.budget.rows)
+    return Prediction(
+        budget=seen.budget,
+        depth=depth_of(seen.budget.rows),
+        asymptotic=slope,
+        chi=10 ** (2 * slope),
+        phase=phase_of(slope),
+        stack=stack,
+        plain=plain,
+        layers=seen.layers,
+        recurrent=recurrent,
+        unknown=seen.unknown,
+        name=name,
+        classes=classes,
+    )

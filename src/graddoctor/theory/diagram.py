@@ -1,0 +1,68 @@
+"""The phase diagram of a plain stack: decades a layer over (σ_w, σ_b), and the edge of chaos."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from graddoctor.theory.activations import Activation, Array
+from graddoctor.theory.quadrature import moments
+
+_LENGTHS = np.geomspace(1e-10, 1e6, 161)
+_CELLS = (40, 26)
+
+
+@dataclass(frozen=True)
+class Diagram:
+    """Decades a layer on a grid.
+
+    Attributes
+    ----------
+    weight_stds, bias_stds
+        Edges of the cells, one more than there are cells.
+    decades
+        At the middle of each cell, rows by σ_b: ½ log10 χ₁ at the length that the layers tend to.
+    edge
+        Points (σ_w, σ_b) of the edge of chaos, in order.
+    """
+
+    weight_stds: Array
+    bias_stds: Array
+    decades: Array
+    edge: tuple[tuple[float, float], ...]
+
+
+def diagram(phi: Activation, *, weight_std: float, bias_std: float) -> Diagram:
+    """Tabulate the phases of an activation so far out that these scales and the edge of chaos lie within."""
+    seen = [moments(phi, float(q)) for q in _LENGTHS]
+    square, slope = np.array([m.square for m in seen]), np.array([m.slope_square for m in seen])
+    edge = _edge(square, slope)
+    right = max(1.25 * weight_std, 2.5, *(1.3 * w for w, b in edge if b <= 1 and w < 20))  # noqa: PLR2004 - sigmoid's lies at ten
+    top = max(1.25 * bias_std, 1.0)
+    across, up = np.linspace(0.0, right, _CELLS[0] + 1), np.linspace(0.0, top, _CELLS[1] + 1)
+    middle_w, middle_b = (across[1:] + across[:-1]) / 2, (up[1:] + up[:-1]) / 2
+    decades = np.array([[_decades(w, b, square, slope) for w in middle_w] for b in middle_b])
+    return Diagram(across, up, decades, tuple((w, b) for w, b in edge if w <= right and b <= top))
+
+
+def _edge(square: Array, slope: Array) -> list[tuple[float, float]]:
+    """Lengths at which χ₁ = 1 and the bias that keeps them: σ_w² = 1/E[φ'²], σ_b² = q - σ_w² E[φ²]."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weights = slope**-0.5
+        biases = _LENGTHS - square / slope
+    found = [(float(w), float(max(b, 0.0)) ** 0.5) for w, b, q in zip(weights, biases, _LENGTHS, strict=True) if b >= -1e-9 * q]
+    return [point for point in found if np.isfinite(point).all()]
+
+
+def _decades(weight_std: float, bias_std: float, square: Array, slope: Array) -> float:
+    """½ log10 χ₁ where the length map, started at unit length, comes to rest on the table."""
+    growth = weight_std**2 * square + bias_std**2 - _LENGTHS
+    start = int(np.searchsorted(_LENGTHS, weight_std**2 + bias_std**2).clip(0, len(_LENGTHS) - 1))
+    if growth[start] > 0:
+        rest = np.flatnonzero(growth[start:] <= 0)
+        place = start + rest[0] if rest.size else len(_LENGTHS) - 1
+    else:
+        rest = np.flatnonzero(growth[: start + 1] >= 0)
+        place = rest[-1] if rest.size else 0
+    return float(0.5 * np.log10(max(weight_std**2 * slope[place], 1e-30)))

@@ -1,0 +1,130 @@
+"""Attention at initialization: scores are small, so its weights nearly average what the values are.
+
+With independent normal scores of variance s², a row over n places has E[Σ A²] = e^{s²}/n, at most 1. A mean over places
+keeps what they have in common: E[(Av)²] = f q + (1 - f) p, f = E[Σ A²], q the values' square and p their product at two
+places. On the way back the same weights sum the gradients of all queries.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from graddoctor.observe.tape import Call, Ref
+from graddoctor.theory.laws import Gradient, Law, flat
+from graddoctor.theory.rules.step import Pull, Scene, Step, argument
+
+
+def of_streams(call: Call, scene: Scene, left: Ref, right: Ref) -> Step:
+    """Follow a product of two tensors that both hold samples: scores, or weights times values."""
+    a, b = scene(left), scene(right)
+    if a.focus is not None:
+        return _weighted(call, a, b, left, right)
+    inner, axes = left.shape[-1], len(call.out.shape)
+    law = Law(flat(inner * a.average * b.average, axes), along=inner * a.along * b.along)
+    rows, columns = left.shape[-2], right.shape[-1]
+    return Step(
+        (law,),
+        (
+            Pull(left, lambda g: Gradient(flat(columns * b.average * g.average, axes))),
+            Pull(right, lambda g: Gradient(flat(rows * a.average * g.average, axes))),
+        ),
+    )
+
+
+def _weighted(call: Call, weights: Law, values: Law, left: Ref, right: Ref) -> Step:
+    queries, keys = left.shape[-2:]
+    law, to_weights, to_values = averaging(weights.focus or 1.0, values, queries, keys, right.shape[-1])
+    axes = len(right.shape)
+    return Step(
+        (law.shaped(call.out.shape),),
+        (
+            Pull(left, lambda g: Gradient(flat(to_weights * g.average, axes))),
+            Pull(right, lambda g: to_values(g).shaped(right.shape)),
+        ),
+    )
+
+
+class _Summed:
+    """Gradient at the values: the weights sum those of all queries."""
+
+    def __init__(self, focus: float, queries: int, keys: int) -> None:
+        self.own = queries * focus / keys
+        self.common = queries * (queries - 1) / keys**2
+        self.shared = queries / keys**2
+
+    def __call__(self, gradient: Gradient) -> Gradient:
+        square = self.own * gradient.average + self.common * gradient.along
+        along = self.shared * gradient.average + self.common * gradient.along
+        return Gradient(flat(square, gradient.square.dim()), along)
+
+
+def averaging(focus: float, values: Law, queries: int, keys: int, width: int) -> tuple[Law, float, _Summed]:
+    """The law of attention's result, and what becomes of its gradient at the weights and at the values."""
+    square = focus * values.average + (1 - focus) * values.along
+    shared = values.average / keys + (1 - 1 / keys) * values.along
+    law = Law(flat(square, values.square.dim()), values.mean, values.between, shared)
+    return law, width * max(values.average - values.along, 0.0), _Summed(focus, queries, keys)
+
+
+def focus_of(variance: float, keys: Tensor) -> float:
+    """E[Σ A²], averaged over rows with so many keys each."""
+    return float((math.exp(min(variance, 50.0)) / keys.clamp(min=1)).clamp(max=1.0).mean())
+
+
+def softmax(call: Call, scene: Scene) -> Step | None:
+    """Follow the weights of attention: a softmax over the last of three axes or more."""
+    ref = call.arguments[0]
+    if not isinstance(ref, Ref) or len(ref.shape) < 3 or argument(call, 1, "dim") not in {-1, len(ref.shape) - 1}:  # noqa: PLR2004 - (batch, query, key)
+        return None
+    law, count = scene(ref), ref.shape[-1]
+    keys = law.keys if law.keys is not None else torch.tensor([float(count)], dtype=torch.float64)
+    focus = focus_of(max(law.variance - max(law.along, 0.0), 0.0) if law.mean else law.variance, keys)
+    axes = len(ref.shape)
+    after = Law(flat(focus / count, axes), 1 / count, count**-2.0, count**-2.0, keys=keys, focus=focus)
+
+    def back(gradient: Gradient) -> Gradient:
+        return Gradient(flat(gradient.average * focus / count * (1 - focus), axes))
+
+    return Step((after,), (Pull(ref, back),))
+
+
+def fused(call: Call, scene: Scene) -> Step | None:
+    """Follow ``scaled_dot_product_attention``, whichever kernel runs it."""
+    query, key, value = call.arguments[:3]
+    if not all(isinstance(one, Ref) for one in (query, key, value)):
+        return None
+    q, k, v = scene(query), scene(key), scene(value)
+    queries, (keys, inner), width = query.shape[-2], key.shape[-2:], value.shape[-1]
+    scale = call.options.get("scale") or inner**-0.5
+    focus = focus_of(inner * q.average * k.average * scale**2, _open(call, queries, keys))
+    law, to_weights, to_values = averaging(focus, v, queries, keys, width)
+    to_scores = to_weights * focus / keys * (1 - focus) * scale**2
+    axes = len(query.shape)
+    return Step(
+        (law.shaped(call.out.shape),),
+        (
+            Pull(query, lambda g: Gradient(flat(keys * k.average * to_scores * g.average, axes))),
+            Pull(key, lambda g: Gradient(flat(queries * q.average * to_scores * g.average, axes))),
+            Pull(value, to_values),
+        ),
+    )
+
+
+def _open(call: Call, queries: int, keys: int) -> Tensor:
+    """How many places each query may look at."""
+    mask = call.options.get("attn_mask")
+    flags = [value for value in call.arguments[3:] if isinstance(value, bool)] + [bool(call.options.get("is_causal"))]
+    if isinstance(mask, Tensor):
+        return open_keys(mask)
+    if any(flags):
+        return torch.arange(1, queries + 1, dtype=torch.float64).clamp(max=keys)
+    return torch.tensor([float(keys)], dtype=torch.float64)
+
+
+def open_keys(mask: Tensor) -> Tensor:
+    """Places that a mask leaves open, row by row; numbers far below zero shut a place out, as ``False`` does."""
+    left = mask.detach() if mask.dtype is torch.bool else mask.detach() > -1e4  # noqa: PLR2004 - as `step.MASKED`
+    return left.sum(-1).double().reshape(-1)

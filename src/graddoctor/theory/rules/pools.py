@@ -1,0 +1,84 @@
+"""Means, sums and pooling: over places they keep what those have in common, over features they become a number."""
+
+from __future__ import annotations
+
+from math import prod
+
+from graddoctor.observe.tape import Call, Ref
+from graddoctor.theory.laws import Gradient, Law, flat, measured
+from graddoctor.theory.rules.step import Pull, Scene, Step, argument
+
+_SAMPLES = 0
+
+
+def mean(call: Call, scene: Scene) -> Step | None:
+    """Follow a mean or a sum over axes."""
+    ref = call.arguments[0]
+    axes = argument(call, 1, "dim")
+    if not isinstance(ref, Ref) or not ref.shape:
+        return None
+    over = _axes(axes, len(ref.shape))
+    if _SAMPLES in over and ref.shape[0] == scene.samples:
+        return None
+    law = scene(ref)
+    count = prod(ref.shape[axis] for axis in over)
+    feature = 1 if law.channels else len(ref.shape) - 1
+    times = 1.0 if call.kind == "mean" else float(count)
+    if feature in over:  # over many features: no longer random
+        value = law.mean * times
+        after = Law(flat(value**2, len(call.out.shape)), value, value**2, value**2, fixed=True)
+    else:
+        after = _pooled(call, law, count, times)
+    shape = len(ref.shape)
+
+    def back(gradient: Gradient) -> Gradient:
+        square = gradient.average * (times / count) ** 2
+        return Gradient(flat(square, shape), square)
+
+    return Step((after,), (Pull(ref, back),))
+
+
+def _axes(given: object, axes: int) -> set[int]:
+    if given is None or given == []:
+        return set(range(axes))
+    listed = given if isinstance(given, (tuple, list)) else [given]
+    return {int(axis) % axes for axis in listed}
+
+
+def _pooled(call: Call, law: Law, count: int, times: float) -> Law:
+    square = ((law.average - law.along) / count + law.along) * times**2
+    channels = law.channels and len(call.out.shape) > 2  # noqa: PLR2004 - more than (samples, features)
+    return Law(
+        flat(square, len(call.out.shape)), law.mean * times, law.between * times**2, law.along * times**2,
+        channels=channels,
+    )  # fmt: skip
+
+
+def average_pool(call: Call, scene: Scene) -> Step | None:
+    """Follow average pooling, adaptive or not: neighbours count like any two places."""
+    ref = call.arguments[0]
+    if not isinstance(ref, Ref):
+        return None
+    law, count = scene(ref), max(ref.numel // max(call.out.numel, 1), 1)
+    shape = len(ref.shape)
+
+    def back(gradient: Gradient) -> Gradient:
+        square = gradient.average / count**2
+        return Gradient(flat(square, shape), gradient.along / count**2)
+
+    return Step((_pooled(call, law, count, 1.0),), (Pull(ref, back),))
+
+
+def max_pool(call: Call, scene: Scene) -> Step | None:
+    """Follow max pooling: each gradient goes to one entry, so its norm stays; what is picked is read off the batch."""
+    ref, tensor = call.arguments[0], call.tensors[0]
+    if not isinstance(ref, Ref) or tensor is None:
+        return None
+    share = call.out.numel / ref.numel
+    after = measured(tensor, scene.samples, channels=True)
+
+    def back(gradient: Gradient) -> Gradient:
+        square = flat(gradient.average * share, len(ref.shape))
+        return Gradient(square, gradient.along * share**2, largest=max(round(1 / share), 1))
+
+    return Step((after, None), (Pull(ref, back),))
