@@ -18,6 +18,11 @@ Read on 256 samples at the start, after an eighth of the steps and at the end.
 - ``OSCILLATION``: the step losses of the last third spread by 30 % of their mean and 1.5 times the twin's, or the epoch
   loss rises, by 2 % at least, in 30 % of the late epochs and not so for the twin.
 - ``UNDERFLOW``: in low precision, half of the updates change nothing or 30 % of gradients are zero, twice the twin's.
+- ``RECURRENT_VANISHING``, ``RECURRENT_EXPLODING``: in a recurrent network the gradient at the first step is under
+  1/1000 of that at the last, or over 1000 times (``zoo_time``). Of a layer that is called at every step, the rules
+  above see the last call.
+- ``DEGRADATION``, where the twin has shortcuts or fewer layers: at finite loss, the metric on the training batches is
+  0.10 behind the twin's.
 """
 
 from __future__ import annotations
@@ -37,6 +42,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from graddoctor.recipe import Recipe
 from graddoctor.terms import Condition
 from zoo_loop import Run, autocast, batches
+from zoo_time import first_against_last
 
 aten = torch.ops.aten
 _LAYERS = {functional.linear, torch.conv2d, functional.conv2d, functional.embedding}
@@ -50,6 +56,8 @@ def _at_ends(y: torch.Tensor) -> torch.Tensor:
 _FLAT: Mapping[Any, Callable[[torch.Tensor], torch.Tensor]] = {
     aten.sigmoid.default: lambda y: y * (1 - y) < 0.025,
     aten.tanh.default: lambda y: 1 - y * y < 0.1,
+    aten.sigmoid_.default: lambda y: y * (1 - y) < 0.025,
+    aten.tanh_.default: lambda y: 1 - y * y < 0.1,
     aten._softmax.default: lambda y: y * (1 - y) < 0.025,  # noqa: SLF001 - the operator's own name
     aten.hardtanh.default: _at_ends,
     aten.hardsigmoid.default: lambda y: (y <= 0) | (y >= 1),
@@ -72,25 +80,34 @@ class Symptoms:
     loss: float = 0.0
     low: bool = False
     input_odd: bool = False
+    lag: float | None = None
 
 
 class _Layers(TorchFunctionMode):
-    """Keeps the outputs of the layers, with their gradients, and the input of the first one."""
+    """Keeps the outputs of the layers, with their gradients, and the input of the first one; the last call of each."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, last_call: bool = False) -> None:
         super().__init__()
-        self.outputs: list[torch.Tensor] = []
+        self.last_call = last_call
+        self.calls: dict[int, torch.Tensor] = {}
         self.input: torch.Tensor | None = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if func in _LAYERS:
-            if not self.outputs and args[0].is_floating_point():
+            if not self.calls and args[0].is_floating_point():
                 self.input = args[0].detach()
             if result.requires_grad:
                 result.retain_grad()
-            self.outputs.append(result)
+            key = id(args[1]) if self.last_call else len(self.calls)
+            self.calls.pop(key, None)
+            self.calls[key] = result
         return result
+
+    @property
+    def outputs(self) -> list[torch.Tensor]:
+        """What the layers gave, in the order of their (last) calls."""
+        return list(self.calls.values())
 
 
 class _Units(TorchDispatchMode):
@@ -149,17 +166,21 @@ def _identical_units(model: nn.Module) -> bool:
     return any(bool((w == w[0]).all()) for w in rows)
 
 
-def look(recipe: Recipe, model: nn.Module, seed: int) -> Symptoms:
-    """Send 256 samples through the network and back, and put everything back."""
+def look(recipe: Recipe, model: nn.Module, seed: int, *, recurrent: bool = False) -> Symptoms:
+    """Send 256 samples through the network and back, and put everything back.
+
+    A recurrent network runs without fused kernels, so that its gates are seen.
+    """
     state = {name: value.clone() for name, value in model.state_dict().items()}
     random = torch.get_rng_state()
     batch = probe_batch(recipe, seed)
     model.zero_grad(set_to_none=True)
-    layers, units = _Layers(), _Units()
-    with autocast(recipe), layers, units:
-        loss = recipe.loss(model, batch)
-    with units:
-        loss.backward()
+    layers, units = _Layers(last_call=recurrent), _Units()
+    with torch.backends.mkldnn.flags(enabled=not recurrent):
+        with autocast(recipe), layers, units:
+            loss = recipe.loss(model, batch)
+        with units:
+            loss.backward()
     seen = Symptoms(loss=float(loss.detach()), low=units.low, twins=_identical_units(model))
     found = units.flat[:-1] if units.flat and _is_output(units.flat[-1], layers) else units.flat
     seen.flat = max((share for _, _, share in found), default=0.0)
@@ -167,6 +188,7 @@ def look(recipe: Recipe, model: nn.Module, seed: int) -> Symptoms:
     _signals(seen, layers.outputs)
     seen.input_odd = layers.input is not None and _odd(layers.input)
     _gradients(seen, model)
+    seen.lag = first_against_last(recipe, model, batch) if recurrent else None
     model.zero_grad(set_to_none=True)
     model.load_state_dict(state)
     torch.set_rng_state(random)
@@ -215,10 +237,14 @@ class Case:
     run: Run
     seen: list[Symptoms] = field(default_factory=list)
     unstepped: bool = False
+    training_score: float = 0.0
 
 
-def conditions(case: Case, twin: Case, base: float, behind: float) -> set[Condition]:
-    """Apply the rules of this module's docstring (``behind``: in progress); experiments elsewhere find the rates."""
+def conditions(case: Case, twin: Case, base: float, behind: float, *, deep: bool = False) -> set[Condition]:
+    """Apply the rules of this module's docstring; experiments elsewhere find the rates.
+
+    ``behind`` is in progress; ``deep`` says that the twin has shortcuts or fewer layers.
+    """
     seen, run = case.seen, case.run
     start = seen[0]
     rules = {
@@ -236,6 +262,9 @@ def conditions(case: Case, twin: Case, base: float, behind: float) -> set[Condit
         Condition.PLATEAU: run.finite and _levels_off(run.epoch_losses, behind=behind),
         Condition.OSCILLATION: run.finite and twin.run.finite and _oscillates(run, twin.run),
         Condition.UNDERFLOW: _underflows(case, twin),
+        Condition.RECURRENT_VANISHING: any(s.lag is not None and s.lag < 1e-3 for s in seen),
+        Condition.RECURRENT_EXPLODING: any(s.lag is not None and s.lag > 1e3 for s in seen),
+        Condition.DEGRADATION: deep and run.finite and twin.training_score - case.training_score >= 0.10,
     }
     return {condition for condition, holds in rules.items() if holds}
 

@@ -25,8 +25,9 @@ import torch
 from graddoctor.recipe import Recipe
 from graddoctor.terms import Condition
 from graddoctor.testing import Patient, zoo
-from zoo_loop import ALL, Run, call, constant_loss, progress, train
+from zoo_loop import ALL, Run, call, constant_loss, progress, train, training_score
 from zoo_symptoms import Case, conditions, look
+from zoo_time import decades
 
 SEEDS = (0, 1, 2)
 LOWER, HIGHER = (0.1, 0.01, 1e-3), (10.0, 1e2, 1e3, 1e4, 1e6)
@@ -36,13 +37,20 @@ REVISION = 2
 RESULTS = Path(__file__).parent / "results"
 
 
-def observed(recipe: Recipe, seed: int) -> Case:
+def kind(patient: Patient) -> str:
+    """Return the first word of what it is about: the family, or for sound ones the second word of their name."""
+    return patient.name.removeprefix("sound_").split("_")[0]
+
+
+def observed(recipe: Recipe, seed: int, kind: str) -> Case:
     """Train with three looks."""
     seen: list[Any] = []
-    run = train(recipe, seed, look=lambda model, s: seen.append(look(recipe, model, s)))
+    recurrent = kind == "recurrent"
+    run = train(recipe, seed, look=lambda model, s: seen.append(look(recipe, model, s, recurrent=recurrent)))
     model = call(recipe.model, seed)
     held = {id(p) for group in recipe.optimizer(model).param_groups for p in group["params"]}
-    return Case(run, seen, any(id(p) not in held for p in model.parameters()))
+    score = training_score(recipe, run.model) if kind == "depth" and run.finite else 0.0
+    return Case(run, seen, any(id(p) not in held for p in model.parameters()), score)
 
 
 def merit(run: Run, base: float) -> dict[str, float | None]:
@@ -93,12 +101,12 @@ def _parts(recipe: Recipe) -> tuple[int, ...]:
     return tuple(id(getattr(recipe, part.name)) for part in fields(recipe) if part.name != "name")
 
 
-def examine_twin(recipe: Recipe) -> dict[str, Any]:
+def examine_twin(recipe: Recipe, kind: str) -> dict[str, Any]:
     """Measure a twin; many patients share one, and it is measured once."""
     key = _parts(recipe)
     if key not in _TWINS:
         base = constant_loss(recipe)
-        cases = [observed(recipe, seed) for seed in SEEDS]
+        cases = [observed(recipe, seed, kind) for seed in SEEDS]
         merits = [merit(case.run, base) for case in cases]
         _TWINS[key] = {"cases": cases, "merits": merits, "gain": best_rate(recipe, base, merits[0])}
     return _TWINS[key]
@@ -107,14 +115,15 @@ def examine_twin(recipe: Recipe) -> dict[str, Any]:
 def examine_sick(patient: Patient) -> dict[str, Any]:
     """Measure a sick patient against its twin."""
     assert patient.twin is not None
-    base, healthy = constant_loss(patient.recipe), examine_twin(patient.twin)
-    cases = [observed(patient.recipe, seed) for seed in SEEDS]
+    base, healthy = constant_loss(patient.recipe), examine_twin(patient.twin, kind(patient))
+    cases = [observed(patient.recipe, seed, kind(patient)) for seed in SEEDS]
     plain, twins = [merit(case.run, base) for case in cases], healthy["merits"]
     in_score = [(t["score"] or 0) - (p["score"] or 0) for p, t in zip(plain, twins, strict=True)]
     in_progress = [t["progress"] - p["progress"] for p, t in zip(plain, twins, strict=True)]
     loses = min(in_score[0], median(in_score)) >= 0.10 or min(in_progress[0], median(in_progress)) >= 0.20
     pairs = zip(cases, healthy["cases"], in_progress, strict=True)
-    found = [conditions(case, twin, base, behind) for case, twin, behind in pairs]
+    deep = kind(patient) == "depth"
+    found = [conditions(case, twin, base, behind, deep=deep) for case, twin, behind in pairs]
     measured = {c for c in Condition if sum(c in f for f in found) >= 2}
     lower = closing_rate(patient.recipe, base, plain[0], twins[0], LOWER)
     higher = closing_rate(patient.recipe, base, plain[0], twins[0], HIGHER)
@@ -130,16 +139,24 @@ def examine_sick(patient: Patient) -> dict[str, Any]:
         "rates": {"lower": lower, "higher": higher},
         "twin_rate_gain": healthy["gain"],
         "twin_sound": healthy["gain"][1] < 0.06,
-    }
+    } | _through_time(cases[0])
+
+
+def _through_time(case: Case) -> dict[str, Any]:
+    """Return the decades from the last step to the first at the three looks; nothing unless it is recurrent."""
+    lags = [seen.lag for seen in case.seen if seen.lag is not None]
+    return {"lag_decades": [decades(lag) for lag in lags]} if lags else {}
 
 
 def examine_sound(patient: Patient) -> dict[str, Any]:
     """Measure a sound patient."""
     base = constant_loss(patient.recipe)
-    plain = [merit(train(patient.recipe, s), base) for s in SEEDS]
+    watched = kind(patient) == "recurrent"
+    cases = [observed(patient.recipe, s, kind(patient)) if watched else Case(train(patient.recipe, s)) for s in SEEDS]
+    plain = [merit(case.run, base) for case in cases]
     reaches = all(p["progress"] >= 0.4 and (p["score"] is None or p["score"] >= 0.6) for p in plain)  # type: ignore[operator]
     rate = best_rate(patient.recipe, base, plain[0])
-    return {"plain": plain, "rate_gain": rate, "holds": reaches and rate[1] < 0.06}
+    return {"plain": plain, "rate_gain": rate, "holds": reaches and rate[1] < 0.06} | _through_time(cases[0])
 
 
 def _row(name: str, row: dict[str, Any]) -> str:
