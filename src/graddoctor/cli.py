@@ -273,7 +273,9 @@ def _plain_warnings() -> Iterator[None]:
 def predict(  # noqa: PLR0917 - one parameter a flag
     file: Annotated[
         str | None,
-        typer.Argument(metavar="[FILE]", help="A Python file, FILE:NAME or MODULE:NAME that holds a recipe; or --depth."),
+        typer.Argument(
+            metavar="[FILE]", help="A Python file, FILE:NAME or MODULE:NAME that holds a recipe; or --depth."
+        ),
     ] = None,
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="ARGUMENTS", help="What the file finds in sys.argv.")

@@ -214,7 +214,9 @@ def predict(
             raise GraddoctorError(f"predict takes a recipe or a depth, got both: leave out {', '.join(given)}")
         return _of_recipe(recipe)
     if depth is None:
-        raise GraddoctorError("predict takes a recipe or a depth, got neither: as in  predict(depth=50, activation='tanh')")
+        raise GraddoctorError(
+            "predict takes a recipe or a depth, got neither: as in  predict(depth=50, activation='tanh')"
+        )
     return _of_stack(
         _whole(depth, "depth"),
         _whole(WIDTH if width is None else width, "width"),

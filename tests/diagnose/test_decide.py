@@ -33,7 +33,7 @@ class Scripted(Bench):
         super().__init__(make.recipe(), plain, steps=steps, deadline=deadline)
         self.gains, self.metrics, self.leads, self.ran = gains, metrics or {}, leads or {}, []
 
-    def _run(self, remedy, share):
+    def _run(self, remedy, share, *, whole):
         self.ran.append((remedy.name, share))
         self.steps_left -= int(share * LONG)
         gain = self.gains.get((remedy.name, share), self.gains.get(remedy.name, 0.0))

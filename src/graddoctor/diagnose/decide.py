@@ -116,7 +116,12 @@ def _credited(arm: Arm, bench: Bench) -> Arm:
     if not training or parts[0].causes[0] in _TRAINING:
         return arm
     alone = bench.run(reduce(Remedy.then, training), arm.share)
-    return alone if alone.gain >= RATE_ALONE * arm.gain and not alone.contradicted else arm
+    if alone.contradicted or alone.gain < RATE_ALONE * arm.gain:
+        return arm
+    if arm.share < 1 or alone.early:
+        return alone
+    whole = bench.run(arm.remedy, whole=True, share=1.0)  # it was stopped once it helped: how far does it get?
+    return alone if alone.gain >= RATE_ALONE * whole.gain else whole
 
 
 def _best_of(tried: list[Arm], bench: Bench) -> Arm | None:

@@ -25,6 +25,7 @@ SAMPLES = 256
 """A unit counts as dead when it is silent on so many samples."""
 
 _EXTRA_BATCHES = 8
+_MANY = 200  # operations
 Numbers = NDArray[np.float64]
 
 
@@ -209,12 +210,23 @@ class Monitor(Observer):
         return raw, clipped if len(clipped) else raw
 
     def _is_probed(self, step: int) -> bool:
-        return step & (step - 1) == 0 or step == self.steps // 8
+        return step in self._counting or (step & (step - 1) == 0 and not self._unrolled)
+
+    @property
+    def _counting(self) -> tuple[int, int]:
+        """Steps at which a state counts, beside the end of the run: see `Observation.moments`."""
+        return 0, self.steps // 8
+
+    @property
+    def _unrolled(self) -> bool:
+        """Whether a pass is so many operations, one time step after the other, that a look costs dozens of steps."""
+        first = self.probes[0] if self.probes else None
+        return first is not None and bool(first.temporal) and len(first.operations) > _MANY
 
     def _look(self, model: nn.Module, batches: list[Any], step: int) -> None:
-        lasting = step in {0, self.steps // 8} or step >= self.steps  # looks at which a state counts, see `moments`
+        counts = step in self._counting or step >= self.steps
         self.probes.append(
-            probe(model, lambda m, b: loss_of(self.recipe, m, b), batches, step=step, through_time=lasting)
+            probe(model, lambda m, b: loss_of(self.recipe, m, b), batches, step=step, through_time=counts)
         )
         if self.logbook:
             self.logbook.look(self.probes[-1])

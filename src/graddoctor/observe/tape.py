@@ -170,7 +170,9 @@ class Tape(Recorder):
         if results[0] is None:
             return
         if next(call.refs(), None) is None:
-            self.sources |= {r.index: t for r, t in zip(results, tensors, strict=True) if r is not None and t is not None}
+            self.sources |= {
+                r.index: t for r, t in zip(results, tensors, strict=True) if r is not None and t is not None
+            }
         else:
             self.calls.append(call)
 

@@ -92,6 +92,11 @@ class Arm:
         return self.remedy.causes[0]
 
     @property
+    def early(self) -> bool:
+        """Whether it was stopped because it clearly helped."""
+        return self.outcome is not None and self.outcome.ended == "stopped"
+
+    @property
     def contradicted(self) -> bool:
         """Whether the metric got worse while the loss got better."""
         return self.metric_gain < -_METRIC_SLACK
@@ -130,7 +135,7 @@ class Bench:
     ) -> None:
         self.recipe, self.plain = recipe, plain
         self.steps_left, self.deadline, self.announce = steps, deadline, announce
-        self.arms: dict[tuple[str, float], Arm] = {}
+        self.arms: dict[tuple[str, float, bool], Arm] = {}
         self.aborted = ""
 
     @property
@@ -154,13 +159,19 @@ class Bench:
     def _half_of_missing(self) -> float:
         return max(ENOUGH * self.plain.missing, NOTICEABLE)
 
-    def run(self, remedy: Remedy, share: float = HALF) -> Arm:
-        """Train the treated recipe for a share of the plain run's steps; ends early when it clearly helps."""
-        key = (remedy.name, share)
+    def run(self, remedy: Remedy, share: float = HALF, *, whole: bool = False) -> Arm:
+        """Train the treated recipe for a share of the plain run's steps.
+
+        Parameters
+        ----------
+        whole
+            Train to the end of that share, also when it clearly helps before.
+        """
+        key = (remedy.name, share, whole)
         if key not in self.arms:
             self.announce(remedy.name)
             self._forget_networks()
-            self.arms[key] = self._run(remedy, share)
+            self.arms[key] = self._run(remedy, share, whole=whole)
         return self.arms[key]
 
     def _forget_networks(self) -> None:
@@ -173,7 +184,7 @@ class Bench:
         for key, arm in list(self.arms.items())[:-1]:
             self.arms[key] = arm.without_network()
 
-    def _run(self, remedy: Remedy, share: float) -> Arm:
+    def _run(self, remedy: Remedy, share: float, *, whole: bool) -> Arm:
         total = max(self.plain.outcome.steps, min(_SHORTEST, self.plain.outcome.total_steps))
         if self.plain.outcome.ended == "non-finite":
             total = self.plain.outcome.total_steps
@@ -181,7 +192,7 @@ class Bench:
         try:
             treated = remedy(self.recipe)
             yardstick = yardstick_of(treated, remedy, self.plain.yardstick)
-            goal = self.plain.progress + _SURE * self._half_of_missing()
+            goal = math.inf if whole else self.plain.progress + _SURE * self._half_of_missing()
             window = window_of(self.plain.outcome.steps_per_epoch, steps)
             watcher = _Goal(yardstick, goal, window, first=math.ceil(_EARLIEST * total))
             outcome = train(treated, steps=steps, observer=watcher, around=remedy.around, deadline=self.deadline)

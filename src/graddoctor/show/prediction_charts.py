@@ -39,7 +39,9 @@ def prediction_chart(diagram: PhaseDiagram | None, budget: Waterfall | None, pal
         panels.append(phase_panel(diagram, palette).properties(width=380, height=300))
     if not panels:
         return None
-    return axes.finish(panels[0] if len(panels) == 1 else alt.hconcat(*panels).resolve_scale(color="independent"), palette)
+    return axes.finish(
+        panels[0] if len(panels) == 1 else alt.hconcat(*panels).resolve_scale(color="independent"), palette
+    )
 
 
 def phase_panel(diagram: PhaseDiagram, palette: Palette) -> alt.LayerChart:

@@ -73,7 +73,9 @@ def start(found: Start) -> str:
 def lag(one: Lag) -> str:
     """Tell a recurrent layer."""
     if math.isnan(one.decades_per_lag):
-        return f"{one.name} ({one.cell}): its recurrent weights are no random matrix, and there is no theory of them here"
+        return (
+            f"{one.name} ({one.cell}): its recurrent weights are no random matrix, and there is no theory of them here"
+        )
     gate = f", gates {words.percent(one.carry)} open" if one.carry else ""
     far = "never" if math.isinf(one.horizon) else f"after {one.horizon:.0f} steps"
     return f"{one.name} ({one.cell}): {decades(one.decades_per_lag)} decades a step back in time{gate}; a decade is lost {far}"

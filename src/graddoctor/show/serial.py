@@ -29,7 +29,11 @@ from graddoctor.terms import Finding, Severity
 
 FLAG = "nonfinite"
 _FLAGS = ("nan", "inf", "-inf")
-_KINDS: dict[str, tuple[type, int]] = {"checkup": (Report, SCHEMA), "cure": (CureReport, CURE_SCHEMA), "prediction": (PredictionReport, PREDICTION_SCHEMA)}
+_KINDS: dict[str, tuple[type, int]] = {
+    "checkup": (Report, SCHEMA),
+    "cure": (CureReport, CURE_SCHEMA),
+    "prediction": (PredictionReport, PREDICTION_SCHEMA),
+}
 
 
 def to_dict(report: AnyReport) -> dict[str, Any]:

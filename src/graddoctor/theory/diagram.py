@@ -51,7 +51,11 @@ def _edge(square: Array, slope: Array) -> list[tuple[float, float]]:
     with np.errstate(divide="ignore", invalid="ignore"):
         weights = slope**-0.5
         biases = _LENGTHS - square / slope
-    found = [(float(w), float(max(b, 0.0)) ** 0.5) for w, b, q in zip(weights, biases, _LENGTHS, strict=True) if b >= -1e-9 * q]
+    found = [
+        (float(w), float(max(b, 0.0)) ** 0.5)
+        for w, b, q in zip(weights, biases, _LENGTHS, strict=True)
+        if b >= -1e-9 * q
+    ]
     return [point for point in found if np.isfinite(point).all()]
 
 

@@ -94,4 +94,6 @@ def _expected(model: nn.Module, loss: Callable[[nn.Module, Any], Tensor], batch:
     budget = settle(rows, flow, owner, ExpectedSpreads(tape, laws))
     between = {node.number for row in rows for node in (*row.nodes, row.origin) if node is not None}
     unknown = dict.fromkeys(call.module or call.kind for call in laws.unknown if call.number in between)
-    return Expected(budget, tuple(unknown), layers_of(tape, laws, {n.number: owner(n) for n in graph.nodes}), laws.samples)
+    return Expected(
+        budget, tuple(unknown), layers_of(tape, laws, {n.number: owner(n) for n in graph.nodes}), laws.samples
+    )

@@ -199,7 +199,9 @@ def _lengths(square: Tensor) -> Tensor:
     low = max(float(square.min()), high * _SMALLEST)
     if high <= low * _EVEN:
         return square.mean().reshape(1)
-    return torch.logspace(*(torch.tensor([low, high], dtype=torch.float64).log10().tolist()), _POINTS, dtype=torch.float64)
+    return torch.logspace(
+        *(torch.tensor([low, high], dtype=torch.float64).log10().tolist()), _POINTS, dtype=torch.float64
+    )
 
 
 def _mapped(square: Tensor, lengths: Tensor, results: Sequence[float]) -> Tensor:
