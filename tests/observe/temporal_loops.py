@@ -154,7 +154,7 @@ class Stepped(Loop):
     def forward(self, x):
         self.last, shown = None, []
         for time in range(x.shape[1]):
-            h, c = self.step(x[:, time], None, None)
+            h, _ = self.step(x[:, time], None, None)
             if self.keep:
                 self.states.append(h)
             shown.append(self.head(h[0]))

@@ -237,7 +237,7 @@ class Careless(Elman):
         self.calls += 1
         self.memory.add_(1)
         self.mean += x.detach().mean((0, 1))
-        x[0] = random.random() + np.random.rand()  # noqa: NPY002
+        x[0] = random.random() + np.random.rand()  # noqa: NPY002, S311
         with torch.no_grad():
             self.h2h.weight.clamp_(-0.1, 0.1)
         return super().forward(x)

@@ -69,7 +69,8 @@ def test_profiles_are_those_of_the_states_that_the_loop_keeps(name):
     ],
 )
 def test_gates_are_read_by_step(name, gates):
-    (one,) = through_time(*(lambda net, x: (net, loss, x))(*built(name)))
+    net, x = built(name)
+    (one,) = through_time(net, loss, x)
     assert set(one.gates) == gates
     assert all(len(values) == STEPS and 0.2 < min(values) < max(values) < 0.8 for values in one.gates.values())
     assert set(one.gate_saturation) == gates

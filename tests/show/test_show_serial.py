@@ -162,6 +162,11 @@ def gridded(make):
     return grids.map(lambda rows: make([name for name, _ in rows], (0, 5), [row for _, row in rows]))
 
 
+def profiled(step, pairs):
+    lags, decades = zip(*pairs, strict=True) if pairs else ((), ())
+    return forms.LagProfile(step, lags, decades, decades[0] if pairs else 0.0, 0.5, 1, None, lags, {"forget": decades})
+
+
 DRAWN = {
     str: texts,
     float: floats,
@@ -171,6 +176,9 @@ DRAWN = {
     forms.HeatMap: gridded(forms.HeatMap.from_norms),
     forms.UpdateRatios: gridded(forms.UpdateRatios.from_ratios),
     forms.LossCurve: st.lists(floats, max_size=50).map(LossCurve.from_values),
+    forms.LagProfile: st.builds(
+        profiled, st.integers(0, 9), st.lists(st.tuples(st.integers(0, 99), floats), max_size=4)
+    ),
     forms.ActivationState: st.builds(forms.ActivationState, st.integers(0, 9), floats, floats, floats),
 }
 

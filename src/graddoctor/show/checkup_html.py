@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from graddoctor.show import charts, words
+from graddoctor.show import charts, time_charts, words
 from graddoctor.show._axes import states
 from graddoctor.show._page import Detail, Figure, alone, figure, quick, rendered
 from graddoctor.show.ledger import ledger
@@ -42,6 +42,7 @@ def _figures(report: Report, detail: Detail) -> Iterator[Figure]:
             "a fade towards the bottom means that the first ones do not."
         )
         yield figure("heat", "Gradient over depth and time", chart, caption)
+    yield from _through_time(report)
     layers = [report.activations[i] for i in pick(len(report.activations), detail.layers)]
     if any(state.shares for layer in layers for _, state in states(layer)):
         chart = charts.distribution_chart(layers, PAGE)
@@ -61,3 +62,19 @@ def _figures(report: Report, detail: Detail) -> Iterator[Figure]:
             f"and {high}; far below, nothing is learned; far above, nothing is kept."
         )
         yield figure("updates", "Update-to-weight ratio", chart, caption)
+
+
+def _through_time(report: Report) -> Iterator[Figure]:
+    if not any(profile.decades for one in report.through_time for profile in (one.start, one.end) if profile):
+        return
+    chart = time_charts.lag_chart(report.through_time, PAGE)
+    caption = (
+        "What is left of a gradient that enters at the last time step, so many steps before it. A line that falls fast "
+        "is a network that cannot learn from what lies further back."
+    )
+    notes = tuple(words.through_time(one) for one in report.through_time[: time_charts.MOST])
+    yield figure("lag", "Gradient through time", chart, caption, notes=notes)
+    if any(profile.gates for one in report.through_time for profile in (one.start, one.end) if profile):
+        chart = time_charts.gate_chart(report.through_time, PAGE)
+        caption = "A state is kept as far as the forget gate (LSTM) or the update gate (GRU) is open, step after step."
+        yield figure("gates", "Gates over time", chart, caption)

@@ -30,6 +30,9 @@ def blocks(report: Report) -> Iterator[str]:
         yield "\n".join(f"- {plain(words.note(note))}" for note in report.notes)
     if report.budget is not None and report.budget.rows:
         yield from budget(report.budget)
+    if report.through_time:
+        yield "## Through time"
+        yield "\n".join(f"- {plain(words.through_time(one))}" for one in report.through_time)
     if report.losses is not None and report.losses.steps:
         yield "## Loss"
         yield plain(words.loss(report.losses))

@@ -31,6 +31,7 @@ def lay_out(page: Page, report: Report) -> None:
     if report.budget is not None and report.budget.rows:
         page.gap()
         budget(page, report.budget)
+    page.sentences("Through time", [words.through_time(one) for one in report.through_time])
     if report.losses is not None and report.losses.steps:
         page.gap()
         page.say(words.loss(report.losses))

@@ -16,6 +16,7 @@ from graddoctor.observe.probe import Probe
 from graddoctor.observe.readings import ActivationReading
 from graddoctor.recipe import Recipe
 from graddoctor.show import words
+from graddoctor.show.compose_time import through_time
 from graddoctor.show.names import called, told
 from graddoctor.show.report import (
     ActivationState,
@@ -84,6 +85,7 @@ def compose(title: str, verdict: str, examination: Examination) -> Report:
         ),
         environment=_environment(seen.recipe),
         classes=dict(seen.start.classes),
+        through_time=tuple(through_time(seen.probes)),
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from graddoctor.show.cure import Budgets, CureReport
-from graddoctor.show.report import HeatMap, LayerActivation, Part, Report, Row, Waterfall
+from graddoctor.show.report import HeatMap, LayerActivation, Part, Report, Row, ThroughTime, Waterfall
 from graddoctor.terms import Finding
 
 BESIDE, THEN, BECAME, MORE = " · ", " → ", " » ", "…"
@@ -33,6 +33,7 @@ def readable(report: Report) -> Report:
         budget=readable_budget(report.budget, classes),
         heat=None if report.heat is None else _heat(report.heat, rows),
         activations=tuple(_layer(layer, classes) for layer in report.activations),
+        through_time=tuple(_recurrence(one, classes) for one in report.through_time),
         classes={},
     )
 
@@ -141,6 +142,11 @@ def _part(part: Part, classes: Classes) -> Part:
 
 def _heat(heat: HeatMap, titles: Mapping[str, str]) -> HeatMap:
     return replace(heat, names=tuple(titles.get(name, name) for name in heat.names))
+
+
+def _recurrence(one: ThroughTime, classes: Classes) -> ThroughTime:
+    behind = one.name.removeprefix(one.module)
+    return replace(one, name=called(one.module, classes) + behind) if one.module else one
 
 
 def _layer(layer: LayerActivation, classes: Classes) -> LayerActivation:

@@ -170,6 +170,61 @@ class LayerActivation:
 
 
 @dataclass(frozen=True)
+class LagProfile:
+    """What is left of a gradient after a time lag, as one step of training had it.
+
+    Attributes
+    ----------
+    step
+        Of training.
+    lags, decades
+        Time lags, and log10 of what is left relative to lag 0; ``None`` where nothing is, or it is not finite. Of long
+        sequences some lags only.
+    total, per_step
+        Decades from lag 0 to the largest lag at which there is a gradient, and over each time step of it.
+    horizon_1, horizon_3
+        Lag at which one and three decades are lost; ``None``: never within the sequence.
+    times, gates
+        Time steps, and the mean openness of each gate there, from 0 to 1.
+    notes
+        Sentences that belong to the numbers.
+    """
+
+    step: int
+    lags: tuple[int, ...]
+    decades: tuple[float | None, ...]
+    total: float
+    per_step: float
+    horizon_1: int | None = None
+    horizon_3: int | None = None
+    times: tuple[int, ...] = ()
+    gates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.lags) != len(self.decades):
+            message = f"a profile needs a number for each lag: {len(self.lags)} lags, {len(self.decades)} numbers"
+            raise GraddoctorError(message)
+
+
+@dataclass(frozen=True)
+class ThroughTime:
+    """The gradient through time of one recurrent layer, loop or input, at the start and at the end of what was seen.
+
+    ``kind`` is the cell (``"lstm"``, ``"loop"``, …) or ``"attention"``; ``source`` what the gradient is taken at:
+    ``"hidden"`` states or the ``"input"``.
+    """
+
+    name: str
+    module: str
+    kind: str
+    source: str
+    steps: int
+    start: LagProfile | None = None
+    end: LagProfile | None = None
+
+
+@dataclass(frozen=True)
 class UpdateRatios:
     """How far a step moved each parameter, ``‖update‖ / ‖weight‖``, at the probed steps.
 
@@ -289,6 +344,8 @@ class Report:
         How much was seen, and on what machine with what versions.
     classes
         Name and class of every module, ``{"17": "Linear"}``: faces say beside a name that ends in a number what it is.
+    through_time
+        The gradient over the time lag, where there is a recurrence or attention and it was looked at.
     """
 
     title: str
@@ -307,6 +364,7 @@ class Report:
     coverage: Coverage = field(default_factory=Coverage)
     environment: Mapping[str, str] = field(default_factory=dict)
     classes: Mapping[str, str] = field(default_factory=dict)
+    through_time: tuple[ThroughTime, ...] = ()
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from graddoctor.show.names import trimmed
-from graddoctor.show.report import Coverage, LossCurve, LossShare, Row, Waterfall
+from graddoctor.show.report import Coverage, LagProfile, LossCurve, LossShare, Row, ThroughTime, Waterfall
 from graddoctor.terms import Blame, Cause, Condition, Finding, Severity, Trial
 
 _TITLES: dict[Condition | Cause, str] = {
@@ -19,6 +19,8 @@ _TITLES: dict[Condition | Cause, str] = {
     Condition.UNSCALED_INPUT: "Unscaled input",
     Cause.GRAPH: "Computation graph",
 }
+
+_KINDS = {"rnn_tanh": "tanh cells", "rnn_relu": "ReLU cells", "lstm": "LSTM", "gru": "GRU", "loop": "a loop by hand"}
 
 VERDICTS = {
     "healthy": "Nothing stands in the way of this training.",
@@ -248,6 +250,33 @@ def loss(curve: LossCurve) -> str:
     if curve.first_nonfinite is not None:
         sentence += f"; it is not finite from step {curve.first_nonfinite} on"
     return f"{sentence}."
+
+
+def through_time(one: ThroughTime) -> str:
+    """Tell what becomes of the gradient of one layer over the lag, and what training made of it."""
+    head = f"{one.name} ({_KINDS.get(one.kind, spaced(one.kind))}, {number(one.steps, 'step')})"
+    looks = [(profile, when) for profile, when in ((one.start, "at the start"), (one.end, "at the end")) if profile]
+    if not looks:
+        return f"{head}: not measured."
+    told = "; ".join(f"{when} {_lag(profile)}" if len(looks) > 1 else _lag(profile) for profile, when in looks)
+    notes = " ".join(
+        f"{begun(note)}." for note in dict.fromkeys(note for profile, _ in looks for note in profile.notes)
+    )
+    return " ".join(filter(None, (f"{head}: {told}.", notes)))
+
+
+def _lag(profile: LagProfile) -> str:
+    if not profile.lags[1:]:
+        return "one step, no lag"
+    change = (
+        f"{signed(profile.total, 1)} decades from the last step to the first ({signed(profile.per_step, 3)} a step)"
+    )
+    left = [
+        f"{share} is left after {number(lag, 'step')}"
+        for share, lag in (("a tenth", profile.horizon_1), ("a thousandth", profile.horizon_3))
+        if lag is not None
+    ]
+    return ", ".join([change, *left])
 
 
 def by_size(pairs: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
