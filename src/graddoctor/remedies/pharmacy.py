@@ -9,6 +9,7 @@ from graddoctor.remedies import (
     clipping,
     data,
     decay,
+    gating,
     graph,
     initialization,
     logits,
@@ -58,6 +59,8 @@ PHARMACY: Mapping[Cause, tuple[Prescriber, ...]] = {
     ),
     Cause.NORMALIZATION: (normalization.normalised, normalization.pre_layernorm),
     Cause.DEPTH: (residual.residuals,),
+    Cause.RECURRENCE: (gating.gated_cells,),
+    Cause.GATES: (gating.gates_opened, gating.forget_bias),
     Cause.GRAPH: (graph.nothing_detached, optimizer.held, graph.everything_trained),
 }
 """Causes without an entry have no remedy yet."""
@@ -74,6 +77,8 @@ OWN_RATE = frozenset(
         Cause.NORMALIZATION,
         Cause.DEPTH,
         Cause.OPTIMIZER,
+        Cause.RECURRENCE,
+        Cause.GATES,
     }
 )
 """Changes of these change the scale of the step, and with it the rate that suits."""
