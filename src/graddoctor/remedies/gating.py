@@ -13,12 +13,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from graddoctor.remedies.edit import Edit
+from graddoctor.randomness import seeded
+from graddoctor.recipe import Recipe
+from graddoctor.remedies.edit import Edit, edited
 from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.plain.recurrent import gate_recurrence, open_gates
+from graddoctor.remedies.plain.state_gates import gate_states, owner_of_gate
 from graddoctor.remedies.recurrent import Carrier
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause
+from graddoctor.train import build_model, loss_of
 
 SHORT = 0.25
 """Gates are shut where a memory lasts for less than this share of the sequence."""
@@ -29,6 +33,7 @@ LONG = 30.0
 SHORTEST = 8
 """Sequences of fewer steps need no long memory."""
 
+_NOTE = "This is h = z * h + (1 - z) * new, with a gate z beside each state, and can be written into your own loop."
 _CHRONO = "Tallec and Ollivier 2018"
 _NAMES: dict[type[nn.Module], str] = {nn.LSTM: "LSTM", nn.GRU: "GRU"}
 _SOURCES: dict[type[nn.Module], str] = {nn.LSTM: "Hochreiter and Schmidhuber 1997", nn.GRU: "Cho et al. 2014"}
@@ -66,14 +71,14 @@ def forget_bias(facts: Facts) -> Remedy | None:
 
 
 def gated_cell(facts: Facts) -> Remedy | None:
-    """Exchange cells without gates for LSTMs whose gates start open, and single `nn.RNNCell`s for GRU cells.
+    """Exchange cells without gates for LSTMs whose gates start open, single `nn.RNNCell`s for GRU cells.
 
     Sizes, arguments and results stay: an LSTM hands on its hidden state alone, and keeps its memory by it. A GRU cell
-    has no other state.
+    has no other state. States in a loop that is written by hand get a gate beside them.
 
     Returns
     -------
-    ``None`` where there is neither an ``nn.RNN`` nor an ``nn.RNNCell`` that is trained.
+    ``None`` where no cell without gates is trained.
 
     Source: Hochreiter and Schmidhuber 1997; Tallec and Ollivier 2018 for the gates.
     """
@@ -88,29 +93,50 @@ def gated_cells(facts: Facts) -> list[Remedy]:
 
 def _exchanged(facts: Facts, kind: type[nn.Module], *, chrono: bool = True) -> Remedy | None:
     given = [one for one in facts.carriers if one.vanilla and one.steps]
-    if not given:
+    loops = {one.loop.weight: one.loop.activation for one in facts.carriers if one.loop and _gateable(facts.model, one)}
+    if not given and not loops:
         return None
-    steps, names = longest(given), tuple(one.name for one in given)
+    steps, names = longest(facts.carriers), tuple(one.name for one in given)
     gates: dict[str, Any] = {"steps": steps} if chrono else {"bias": suiting_bias(steps)}
-    edit = Edit("model", gate_recurrence, {"names": names, "replacement": kind, **gates})
-    shown = _NAMES[nn.GRU if all(one.kind is nn.RNNCell for one in given) else kind]
-    how = f"gates open for {steps} steps" if chrono else f"forget bias {gates['bias']:g}"
-    source = f"{_SOURCES[kind]}; {_CHRONO if chrono else 'Jozefowicz et al. 2015'}"
-    cost = _cost(facts, edit)
+    layers = [one for one in given if one.kind is nn.RNN]
+    kind = kind if layers else nn.GRU
+    edits = [Edit("model", gate_recurrence, {"names": names, "replacement": kind, **gates})] if given else []
+    edits += [Edit("model", gate_states, {"loops": loops, **gates}, _NOTE)] if loops else []
+    if loops and not _all_act(edited(facts.recipe, edits), facts.batch, loops):
+        return None
+    how = f"open for {steps} steps" if chrono else f"with bias {gates['bias']:g}"
     return Remedy.written(
-        f"{shown} in place of RNN, {how}", (Cause.RECURRENCE,), [edit], source=source, modules=names, cost=cost
+        f"{_NAMES[kind]} {how} in place of RNN" if given else f"gates {how} beside the state",
+        (Cause.RECURRENCE,),
+        edits,
+        source=f"{_SOURCES[kind]}; {_CHRONO if chrono else 'Jozefowicz et al. 2015'}",
+        modules=(*names, *(one.name for one in facts.carriers if one.loop and one.loop.weight in loops)),
+        cost=_cost(facts, edits),
     )
 
 
-def _cost(facts: Facts, edit: Edit) -> str:
-    """Count what is added on the built network's twin."""
-    before = _size(facts.model)
-    after = _size(Remedy.written("", (), [edit])(facts.recipe).model())
+def _gateable(model: nn.Module, one: Carrier) -> bool:
+    """Whether a loop by hand makes its new state by one nonlinearity of a sum, and has no gate yet."""
+    if one.loop is None or not one.loop.activation:
+        return False
+    return not hasattr(owner_of_gate(one.loop.weight, model), "state_gate")
+
+
+def _all_act(treated: Recipe, batch: Any, loops: Iterable[str]) -> bool:
+    """Whether the loss of a treated network depends on the gate of each loop."""
+    net = build_model(treated)
+    gates = [net.get_parameter(f"{weight.rpartition('.')[0]}.state_gate.bias".lstrip(".")) for weight in loops]
+    with seeded(treated.seed), torch.enable_grad():
+        slopes = torch.autograd.grad(loss_of(treated, net, batch), gates, allow_unused=True)
+    return all(slope is not None for slope in slopes)
+
+
+def _cost(facts: Facts, edits: list[Edit]) -> str:
+    """Count what is added to the parameters."""
+    before, after = (
+        sum(p.numel() for p in m.parameters()) for m in (facts.model, build_model(edited(facts.recipe, edits)))
+    )
     return f"{after - before} parameters ({before} before)"
-
-
-def _size(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def suiting_bias(steps: int) -> float:

@@ -120,7 +120,7 @@ class LoopReader(Reader):
 
     def loops(self) -> dict[str, Loop]:
         """Return the weights that were fed back, by name."""
-        return {weight: self._loop(weight) for weight in self.fed_back}
+        return {weight: self._loop(weight) for weight in self.fed_back if "state_gate" not in weight.split(".")}
 
     def _loop(self, weight: str) -> Loop:
         kinds, mates = self.followers.get(weight, set()), self.mates.get(weight, set())

@@ -10,6 +10,7 @@ from graddoctor.remedies import (
     data,
     decay,
     depth,
+    gating,
     graph,
     initialization,
     logits,
@@ -59,6 +60,8 @@ PHARMACY: Mapping[Cause, tuple[Prescriber, ...]] = {
     ),
     Cause.NORMALIZATION: (normalization.normalised, normalization.pre_layernorm),
     Cause.DEPTH: (residual.residuals, depth.fewer_layers),
+    Cause.RECURRENCE: (gating.gated_cells,),
+    Cause.GATES: (gating.gates_opened, gating.forget_bias),
     Cause.GRAPH: (graph.nothing_detached, optimizer.held, graph.everything_trained),
 }
 """Causes without an entry have no remedy yet."""
@@ -75,6 +78,8 @@ OWN_RATE = frozenset(
         Cause.NORMALIZATION,
         Cause.DEPTH,
         Cause.OPTIMIZER,
+        Cause.RECURRENCE,
+        Cause.GATES,
     }
 )
 """Changes of these change the scale of the step, and with it the rate that suits."""

@@ -106,7 +106,7 @@ class _Finder:
         self.usual = max(hidden, key=hidden.count) if hidden else ""
 
     def of(self, prefix: str, module: nn.Module) -> Iterator[Slot]:
-        if "parametrizations" in prefix.split("."):
+        if not {"parametrizations", "state_gate"}.isdisjoint(prefix.split(".")):
             return
         for short in getattr(module, "parametrizations", {}):
             value = getattr(module, short).detach()

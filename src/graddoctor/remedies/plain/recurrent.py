@@ -79,19 +79,19 @@ def gate_recurrence(
         with torch.random.fork_rng(devices=[]):  # what is drawn later is drawn as before
             new = gated_like(old, replacement).to(like.device, like.dtype).train(old.training)
         vars(new).update({key: value for key, value in vars(old).items() if "hook" in key})
-        model = put_in_place(model, old, new)
+        model = exchanged_everywhere(model, old, new)
     return open_gates(model, names, **gates)
 
 
-def put_in_place(model: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
-    """Put one module wherever another one stands."""
-    if model is old:
+def exchanged_everywhere(network: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
+    """Put one module wherever another one stands; return the network, which may be that one."""
+    if network is old:
         return new
-    for owner in list(model.modules()):
+    for owner in list(network.modules()):
         for attribute, child in list(vars(owner)["_modules"].items()):
             if child is old:
                 setattr(owner, attribute, new)
-    return model
+    return network
 
 
 def gated_like(old: Any, replacement: type[nn.Module]) -> nn.Module:
