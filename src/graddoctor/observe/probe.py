@@ -147,6 +147,17 @@ def probe(
         return look.result(step)
 
 
+def attentions(model: nn.Module, loss: Callable[[nn.Module, Any], Tensor], batch: Any) -> tuple[AttentionReading, ...]:
+    """Read every attention of one forward pass, and nothing else; what is changed is put back, as `probe` does."""
+    tensors = [tensor for _, tensor in tensors_in(batch)]
+    with undisturbed(model) as guard, _uncompiled(), torch.no_grad():
+        guard.protect(tensors)
+        recorder = Recorder(model, guard)
+        with recorder.follow(tensors, detailed=True):
+            loss(model, batch)
+        return recorder.attention.finished()
+
+
 @contextmanager
 def _uncompiled() -> Iterator[None]:
     """Run compiled modules and functions eagerly: compiled code shows neither modules nor operations."""
