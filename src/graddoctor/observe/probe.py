@@ -167,6 +167,17 @@ def _with_time(found: Probe, model: nn.Module, loss: Callable[[nn.Module, Any], 
         return replace(found, trouble=(*found.trouble, told))
 
 
+def attentions(model: nn.Module, loss: Callable[[nn.Module, Any], Tensor], batch: Any) -> tuple[AttentionReading, ...]:
+    """Read every attention of one forward pass, and nothing else; what is changed is put back, as `probe` does."""
+    tensors = [tensor for _, tensor in tensors_in(batch)]
+    with undisturbed(model) as guard, uncompiled(), torch.no_grad():
+        guard.protect(tensors)
+        recorder = Recorder(model, guard)
+        with recorder.follow(tensors, detailed=True):
+            loss(model, batch)
+        return recorder.attention.finished()
+
+
 class _Look:
     """The steps of one probe, and what they found."""
 

@@ -42,8 +42,10 @@ PRODUCTS = frozenset("matmul mm bmm addmm __matmul__ __rmatmul__ einsum".split()
 """Products whose right-hand factor has its inputs in rows."""
 
 NORMALIZATIONS = frozenset(
-    "batch_norm layer_norm group_norm instance_norm rms_norm local_response_norm normalize".split()
+    "batch_norm layer_norm group_norm instance_norm rms_norm local_response_norm normalize rsqrt".split()
 )
+"""``rsqrt`` is how a norm that is written by hand divides, as those of Llama and T5."""
+
 RESHAPING = frozenset(
     "view reshape squeeze unsqueeze flatten unflatten permute transpose t T mT contiguous __getitem__ expand "
     "view_as reshape_as movedim swapaxes".split()

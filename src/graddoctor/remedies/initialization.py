@@ -20,7 +20,7 @@ from graddoctor.remedies.reading import Reading, read
 from graddoctor.remedies.recurrent_start import identity, recurrence_restarted, rescaled
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.remedies.residual_start import zero_branches
-from graddoctor.remedies.slots import Slot, slots, within
+from graddoctor.remedies.slots import Slot, normalizes, slots, within
 from graddoctor.remedies.starts import (
     Entry,
     critical_entry,
@@ -78,7 +78,7 @@ def _off(module: nn.Module, short: str, value: torch.Tensor, role: WeightRole | 
         return abs(math.log10(max(float(value.std()), 1e-12) / wanted))
     if value.ndim == 1 and short.endswith("bias"):
         return math.log10(1 + size)
-    if value.ndim == 1 and short == "weight" and hasattr(module, "eps"):
+    if value.ndim == 1 and short == "weight" and normalizes(module):
         return abs(math.log10(max(size, 1e-12)))
     return None
 

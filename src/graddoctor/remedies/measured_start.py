@@ -13,6 +13,7 @@ from torch import nn
 
 from graddoctor.randomness import seeded
 from graddoctor.recipe import Recipe
+from graddoctor.remedies.attention import quiet_factors
 from graddoctor.remedies.edit import Edit
 from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.functions import LINEAR, name_of, tensors_in
@@ -65,12 +66,22 @@ def critical_plan(
     plan = plan_of(slots(net, reading, only), noisy_biases=deep_and_plain(reading))
     with seeded(seed):
         initialise(net, plan)
+    plan = _with_quiet_attention(recipe, net, batch, plan)
     if not reading.normalized:
         found = [slot for slot in slots(net, reading) if slot.seen and not slot.recurrent]
         wanted = {slot.name: target(slot.follower)[0] * slot.share for slot in found}
         plan = _pulled_to_scale(recipe, net, batch, plan, wanted)
     more = recurrent_edits(net, reading, carriers(recipe, net, batch, reading), plan, only)
     return grouped(plan), more
+
+
+def _with_quiet_attention(recipe: Recipe, net: nn.Module, batch: Any, plan: Plan) -> Plan:
+    """Scale queries and keys down where nothing divides their products by the root of their width, as in T5."""
+    try:
+        factors = quiet_factors(recipe, net, batch, set(plan))
+    except Exception:  # noqa: BLE001 - what cannot be looked at is started as its weights ask for
+        return plan
+    return plan | {name: times(plan[name], factor) for name, factor in factors.items()}
 
 
 def _pulled_to_scale(recipe: Recipe, net: nn.Module, batch: Any, plan: Plan, wanted: Mapping[str, float]) -> Plan:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 from graddoctor.remedies import (
     activation,
+    attention,
     clipping,
     data,
     decay,
@@ -14,12 +15,14 @@ from graddoctor.remedies import (
     graph,
     initialization,
     logits,
+    norm_places,
     normalization,
     optimizer,
     penalty,
     precision,
     residual,
     schedule,
+    transformer_start,
 )
 from graddoctor.remedies.edit import Part
 from graddoctor.remedies.facts import Facts
@@ -29,7 +32,14 @@ from graddoctor.terms import Cause
 Prescriber = Callable[[Facts], Remedy | Iterable[Remedy] | None]
 
 PHARMACY: Mapping[Cause, tuple[Prescriber, ...]] = {
-    Cause.INITIALIZATION: initialization.INITIALIZATIONS,
+    Cause.INITIALIZATION: (
+        initialization.critical,
+        attention.quiet_logits,
+        transformer_start.unit_embeddings,
+        *initialization.INITIALIZATIONS[1:4],
+        transformer_start.depth_scaled,
+        *initialization.INITIALIZATIONS[4:],
+    ),
     Cause.ACTIVATION: (activation.activation_swaps,),
     Cause.OUTPUT_ACTIVATION: (
         activation.without_output_activation,
@@ -58,7 +68,13 @@ PHARMACY: Mapping[Cause, tuple[Prescriber, ...]] = {
         precision.master_weights,
         precision.bfloat16_autocast,
     ),
-    Cause.NORMALIZATION: (normalization.normalised, normalization.pre_layernorm),
+    Cause.NORMALIZATION: (
+        norm_places.norm_epsilon,
+        normalization.normalised,
+        normalization.pre_layernorm,
+        norm_places.pre_norms,
+        attention.qk_normalised,
+    ),
     Cause.DEPTH: (residual.residuals, depth.fewer_layers),
     Cause.RECURRENCE: (gating.gated_cells,),
     Cause.GATES: (gating.gates_opened, gating.forget_bias),

@@ -163,7 +163,8 @@ class _Additions(LoopReader):
                 break
             for child in _children(node):
                 if _LEAF in child.name():
-                    for side in sides[node]:
+                    joined = len(sides[node]) > 1 and one is not other
+                    for side in () if joined else sides[node]:  # behind the join it is on neither way
                         ways[side].update(dict.fromkeys(self._name(child)))
                     continue
                 if child not in sides:

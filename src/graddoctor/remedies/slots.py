@@ -129,7 +129,7 @@ class _Finder:
         bias = "bias" in short or (isinstance(module, nn.ParameterList) and "bias" in name)
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
             yield Slot(name, "embedding", value, module)
-        elif role is None and (isinstance(module, _NORMS) or hasattr(module, "eps")):
+        elif role is None and normalizes(module):
             own = not isinstance(module, _NORMS) and not value.any()  # one that adds 1 to it, as some do
             if bias or (short == "weight" and not own):
                 yield Slot(name, "bias" if bias else "gain", value, module)
@@ -175,6 +175,11 @@ class _Finder:
         if stacked_in(module) or short == "in_proj_weight":
             return ""
         return role.activation if role else self.nearby.get(name.rpartition(".")[0], self.usual)
+
+
+def normalizes(module: nn.Module) -> bool:
+    """Whether a module is a normalization: one of torch's, or of a kind that keeps an epsilon as they do."""
+    return isinstance(module, _NORMS) or hasattr(module, "eps") or hasattr(module, "variance_epsilon")
 
 
 def partner(bias: str) -> str:

@@ -157,7 +157,7 @@ class Reader(TorchFunctionMode):
             self._view(first, out)
         if name in LINEAR:
             self.linear(call)
-        elif name in ACTIVATIONS and before is not None and before.is_floating_point():
+        elif name in ACTIVATIONS and before is not None and before.is_floating_point() and not _angles(name, before):
             self.activation(call, before)
         else:
             self.pass_on(call, first)
@@ -236,6 +236,11 @@ class Reader(TorchFunctionMode):
         return Survey(
             dict(self.weights), tuple(self.activations), activation, self.branches, self.normalizations, self.hooks
         )
+
+
+def _angles(name: str, given: torch.Tensor) -> bool:
+    """Whether a sine or cosine is one of places, as rotary embeddings take, and not of a signal."""
+    return name in {"sin", "cos"} and not given.requires_grad
 
 
 def _rms(tensor: torch.Tensor | None) -> float:
