@@ -9,7 +9,9 @@ _VIEWS = (
     "view", "reshape", "unsqueeze", "squeeze", "alias", "detach", "clone", "cast", "flatten", "contiguous", "view_as",
     "lift_fresh", *shapes.MOVES,
 )  # fmt: skip
-_PARTS = ("select", "slice", "split", "split_with_sizes", "unbind", "chunk", "narrow", "index", "gather", "index_select")
+_PARTS = (
+    "select", "slice", "split", "split_with_sizes", "unbind", "chunk", "narrow", "index", "gather", "index_select",
+)  # fmt: skip
 
 RULES: dict[str, Rule] = {
     "linear": weights.dense,

@@ -62,9 +62,7 @@ def _spread(taps: Tensor, form: list[object]) -> Callable[[Tensor], Tensor]:
     stride, padding, dilation, transposed, extra = form[:5]
 
     def spread(square: Tensor) -> Tensor:
-        result: Tensor = torch.ops.aten.convolution(
-            square, taps, None, stride, padding, dilation, transposed, extra, 1
-        )
+        result: Tensor = torch.ops.aten.convolution(square, taps, None, stride, padding, dilation, transposed, extra, 1)
         return result
 
     return spread
