@@ -25,7 +25,7 @@ BAD_USAGE, INTERRUPTED = 2, 130
 app = typer.Typer(
     name="graddoctor",
     help="Find out why a neural network does not train.",
-    epilog="Exit codes: 0 healthy, cured or as expected, 1 not so or not known, 2 bad usage or a crash, 130 after Ctrl-C.",
+    epilog="Exit codes: 0 healthy, cured or as expected, 1 not so or not known, 2 bad usage or a crash, 130 by Ctrl-C.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -273,9 +273,7 @@ def _plain_warnings() -> Iterator[None]:
 def predict(  # noqa: PLR0917 - one parameter a flag
     file: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[FILE]", help="A Python file, FILE:NAME or MODULE:NAME that holds a recipe; or --depth."
-        ),
+        typer.Argument(metavar="[FILE]", help="A Python file, FILE:NAME or MODULE:NAME; or --depth."),
     ] = None,
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="ARGUMENTS", help="What the file finds in sys.argv.")
@@ -299,7 +297,8 @@ def predict(  # noqa: PLR0917 - one parameter a flag
 
     for path in out or ():
         check_writable(path)
-    scales = {"depth": depth, "width": width, "activation": activation, "weight_std": weight_std, "bias_std": bias_std}
+    scales: dict[str, Any] = {"depth": depth, "width": width, "activation": activation}
+    scales |= {"weight_std": weight_std, "bias_std": bias_std}
     changes = {name: value for name, value in (("seed", seed), ("device", device)) if value is not None}
     if file is None:
         if changes:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,58 +12,25 @@ import torch
 from graddoctor.batches import BatchSource
 from graddoctor.build import build_model
 from graddoctor.errors import GraddoctorError, RecipeError
-from graddoctor.observe.budget import Budget, Row
 from graddoctor.randomness import kept_random_state, seed_everything
 from graddoctor.recipe import Recipe, require_device
 from graddoctor.show import to_json, to_text
 from graddoctor.show.compose_prediction import compose_prediction
 from graddoctor.show.prediction import PredictionReport
 from graddoctor.show.save import save
-from graddoctor.theory import CriticalInit, gain
 from graddoctor.theory.expected import Expected, expected
 from graddoctor.theory.frugal import lighter
-from graddoctor.theory.layers import Layer
-from graddoctor.theory.outlook import depth_of, is_plain, late_slope, reach, typical
+from graddoctor.theory.outlook import LIMIT, Outlook
+from graddoctor.theory.reading import depth_of, is_plain, late_slope, typical
 from graddoctor.theory.recurrent import Recurrence, recurrences
-from graddoctor.theory.stack import Phase, PlainStack, phase_of
-
-LIMIT = 3.0
-"""Decades that a gradient may lose or gain on its way; beyond, the command line ends with 1."""
+from graddoctor.theory.stack import PlainStack, phase_of
 
 WIDTH, ACTIVATION, WEIGHT_STD, BIAS_STD = 512, "tanh", 1.0, 0.0
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What theory expects of a network as it is initialized.
-
-    Attributes
-    ----------
-    budget
-        Decades of gradient that each row gains or (negative) loses: the rows that `graddoctor.probe` measures.
-    depth
-        Layers or blocks that the gradient passes.
-    asymptotic
-        Decades a layer at the fixed point, which a deeper network of the kind tends to.
-    chi
-        χ₁ there: what a layer does to the squared norm of the gradient.
-    phase
-        ``"ordered"`` (it vanishes with depth), ``"critical"`` or ``"chaotic"`` (it explodes).
-    stack
-        The plain stack behind it: activation, σ_w and σ_b; of a network, what most of its layers are like. ``None``
-        where no activation follows weights.
-    plain
-        Whether the network is such a stack. Where it has norms or skip connections, `asymptotic` is read off its rows.
-    scatter
-        Standard deviation of the total between draws of the weights, in decades; ``nan`` where it is not known.
-    layers
-        The network's layers of weights, with σ_w, σ_b and the activation that follows.
-    recurrent
-        Its recurrent cells: decades that a gradient loses for each step back in time.
-    unknown
-        Modules without a theory: their gains are measured.
-    name
-        What reports call it.
+class Prediction(Outlook):
+    """What theory expects of a network before training; the numbers are those of `graddoctor.theory.outlook.Outlook`.
 
     Examples
     --------
@@ -74,61 +40,6 @@ class Prediction:
     >>> round(prediction.reach(3.0), 1)
     3.5
     """
-
-    budget: Budget
-    depth: int
-    asymptotic: float
-    chi: float
-    phase: Phase
-    stack: PlainStack | None = None
-    plain: bool = True
-    scatter: float = math.nan
-    layers: tuple[Layer, ...] = ()
-    recurrent: tuple[Recurrence, ...] = ()
-    unknown: tuple[str, ...] = ()
-    name: str = ""
-    classes: dict[str, str] = field(default_factory=dict, repr=False)
-
-    @property
-    def rows(self) -> tuple[Row, ...]:
-        """The budget's rows, from the input to the loss."""
-        return self.budget.rows
-
-    @property
-    def total(self) -> float:
-        """Decades from the loss to the first layer: negative, it vanishes; ``-inf`` where nothing gets through."""
-        return self.budget.total if self.budget.cut is None else -math.inf
-
-    @property
-    def decades_per_layer(self) -> float:
-        """The total divided by the depth."""
-        return self.total / self.depth
-
-    @property
-    def gradient_scale(self) -> float:
-        """ξ_∇: layers in which the squared gradient changes by a factor e."""
-        return abs(1 / math.log(self.chi)) if self.chi not in {0.0, 1.0} else 0.0 if self.chi == 0 else math.inf
-
-    @property
-    def correlation_scale(self) -> float:
-        """ξ_c: layers in which what tells two samples apart shrinks by a factor e; ``nan`` where no theory tells."""
-        return self.stack.correlation_scale if self.stack is not None and self.plain else math.nan
-
-    @property
-    def length_scale(self) -> float:
-        """ξ_q: the same of the distance from the length that the layers tend to."""
-        return self.stack.length_scale if self.stack is not None and self.plain else math.nan
-
-    @property
-    def initialization(self) -> CriticalInit | None:
-        """The scale of weights and biases that puts a plain stack of this activation at criticality."""
-        return None if self.stack is None else gain(self.stack.activation)
-
-    def reach(self, decades: float) -> float:
-        """Return the layers, counted from the loss, after which the gradient has changed so much (``inf``: never)."""
-        if not (math.isfinite(decades) and decades > 0):
-            raise GraddoctorError(f"expected a number of decades above 0, got {decades!r}")
-        return 0.0 if self.budget.cut is not None else reach(self.rows, self.asymptotic, decades)
 
     @property
     def exit_code(self) -> int:
@@ -214,9 +125,8 @@ def predict(
             raise GraddoctorError(f"predict takes a recipe or a depth, got both: leave out {', '.join(given)}")
         return _of_recipe(recipe)
     if depth is None:
-        raise GraddoctorError(
-            "predict takes a recipe or a depth, got neither: as in  predict(depth=50, activation='tanh')"
-        )
+        msg = "predict takes a recipe or a depth, got neither: as in  predict(depth=50, activation='tanh')"
+        raise GraddoctorError(msg)
     return _of_stack(
         _whole(depth, "depth"),
         _whole(WIDTH if width is None else width, "width"),

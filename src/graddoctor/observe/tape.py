@@ -82,7 +82,7 @@ _BLANK = frozenset(
 """Operators that take no more than the shape of what they are given."""
 
 
-class Tape(Recorder):
+class Tape(Recorder):  # type: ignore[no-untyped-call] # torch leaves its hook for subclasses untyped
     """Records calls in the order in which they ran, and measures nothing.
 
     Attributes
@@ -170,14 +170,14 @@ class Tape(Recorder):
         if results[0] is None:
             return
         if next(call.refs(), None) is None:
-            self.sources |= {
-                r.index: t for r, t in zip(results, tensors, strict=True) if r is not None and t is not None
-            }
+            pairs = zip(results, tensors, strict=True)
+            self.sources |= {ref.index: t for ref, t in pairs if ref is not None and t is not None}
         else:
             self.calls.append(call)
 
     def _file(self, plan: Plan, out: Tensor | None, *, data: bool) -> None:
         """Note the node alone: spreads and sizes are what theory is to tell."""
+        del out
         number = self._node_number(plan)
         if number != self._last:
             self._last, self._cloned = number, plan.kind == "clone"

@@ -1,10 +1,11 @@
 """The faces of a checkup, of a cure and of a prediction: terminal, page, JSON, Markdown, notebook, pictures.
 
-All show the same `Report`, the same `CureReport`, or the same `PredictionReport`.
+All show the same `Report`, `CureReport` or `PredictionReport`.
 
 Charts and the page load Altair and Vega; they stand in `graddoctor.show.charts` and `graddoctor.show.html` and are
 imported by whoever draws, so that a run that only prints does not wait for them. `graddoctor.show.compose`,
-`graddoctor.show.compose_cure` and `graddoctor.show.compose_prediction` load torch, and showing a saved report does not wait for that either.
+`graddoctor.show.compose_cure` and `graddoctor.show.compose_prediction` load torch, and showing a saved report does not
+wait for that either.
 """
 
 from graddoctor.show.cure import AnyReport as AnyReport

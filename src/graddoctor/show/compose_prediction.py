@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import metadata
-from typing import Protocol
 
-from graddoctor.observe.budget import Budget
 from graddoctor.show.compose import waterfall
 from graddoctor.show.prediction import (
     Lag,
@@ -21,60 +19,14 @@ from graddoctor.show.prediction import (
 from graddoctor.theory import CriticalInit
 from graddoctor.theory.diagram import diagram
 from graddoctor.theory.layers import Layer
-from graddoctor.theory.recurrent import Recurrence
-from graddoctor.theory.stack import Phase, PlainStack
+from graddoctor.theory.outlook import LIMIT, Outlook
+from graddoctor.theory.stack import PlainStack
 
 REACHES = (1.0, 3.0, 10.0)
 _FAR = 25.0  # a scale beyond this would make the diagram a diagram of itself
 
 
-class Predicted(Protocol):
-    """What a report is made of: `graddoctor.Prediction`."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def budget(self) -> Budget: ...
-    @property
-    def depth(self) -> int: ...
-    @property
-    def total(self) -> float: ...
-    @property
-    def decades_per_layer(self) -> float: ...
-    @property
-    def asymptotic(self) -> float: ...
-    @property
-    def chi(self) -> float: ...
-    @property
-    def phase(self) -> Phase: ...
-    @property
-    def scatter(self) -> float: ...
-    @property
-    def stack(self) -> PlainStack | None: ...
-    @property
-    def plain(self) -> bool: ...
-    @property
-    def layers(self) -> tuple[Layer, ...]: ...
-    @property
-    def recurrent(self) -> tuple[Recurrence, ...]: ...
-    @property
-    def unknown(self) -> tuple[str, ...]: ...
-    @property
-    def classes(self) -> Mapping[str, str]: ...
-    @property
-    def gradient_scale(self) -> float: ...
-    @property
-    def length_scale(self) -> float: ...
-    @property
-    def correlation_scale(self) -> float: ...
-    @property
-    def initialization(self) -> CriticalInit | None: ...
-    @property
-    def exit_code(self) -> int: ...
-    def reach(self, decades: float) -> float: ...
-
-
-def compose_prediction(prediction: Predicted) -> PredictionReport:
+def compose_prediction(prediction: Outlook) -> PredictionReport:
     """Make the report of a prediction."""
     return PredictionReport(
         title=prediction.name,
@@ -102,13 +54,13 @@ def compose_prediction(prediction: Predicted) -> PredictionReport:
     )
 
 
-def _verdict(prediction: Predicted) -> PredictionVerdict:
-    if prediction.exit_code == 0:
+def _verdict(prediction: Outlook) -> PredictionVerdict:
+    if abs(prediction.total) <= LIMIT:
         return "steady"
     return "vanishing" if prediction.total < 0 else "exploding"
 
 
-def _headline(prediction: Predicted) -> str:
+def _headline(prediction: Outlook) -> str:
     layers = "layer" if prediction.depth == 1 else "layers"
     if prediction.budget.cut is not None:
         return f"No gradient gets past {prediction.budget.cut}: what the weights there hand back is exactly zero."
@@ -116,8 +68,8 @@ def _headline(prediction: Predicted) -> str:
     told = f"{prediction.depth} {layers} {change} {abs(prediction.total):.1f} decades of gradient before the first step"
     if prediction.phase == "critical":
         return f"{told}; deeper ones of the kind change little more."
-    further = "lost" if prediction.asymptotic < 0 else "gained"
-    return f"{told}; deep ones of the kind {further[:-1] if further == 'lost' else further[:-2]} {abs(prediction.asymptotic):.3f} a layer."
+    further = "lose" if prediction.asymptotic < 0 else "gain"
+    return f"{told}; deep ones of the kind {further} {abs(prediction.asymptotic):.3f} a layer."
 
 
 def _known(value: float) -> float | None:
@@ -143,10 +95,15 @@ def _diagram(stack: PlainStack | None, layers: Sequence[Layer]) -> PhaseDiagram 
     )
     return PhaseDiagram(
         activation=stack.activation.name,
-        weight_stds=tuple(map(float, table.weight_stds)),
-        bias_stds=tuple(map(float, table.bias_stds)),
-        decades=tuple(tuple(map(float, row)) for row in table.decades),
-        edge_weight_stds=tuple(weight for weight, _ in table.edge),
-        edge_bias_stds=tuple(bias for _, bias in table.edge),
+        weight_stds=tuple(map(_short, table.weight_stds)),
+        bias_stds=tuple(map(_short, table.bias_stds)),
+        decades=tuple(tuple(map(_short, row)) for row in table.decades),
+        edge_weight_stds=tuple(_short(weight) for weight, _ in table.edge),
+        edge_bias_stds=tuple(_short(bias) for _, bias in table.edge),
         points=tuple(points),
     )
+
+
+def _short(value: float) -> float:
+    """Digits that a picture can show."""
+    return round(float(value), 4)

@@ -17,6 +17,6 @@ def to_markdown(report: AnyReport) -> str:
 def _blocks(report: AnyReport) -> Iterator[str]:
     if isinstance(report, CureReport):
         return cure_markdown.blocks(report)
-    return (
-        prediction_markdown.blocks(report) if isinstance(report, PredictionReport) else checkup_markdown.blocks(report)
-    )
+    if isinstance(report, PredictionReport):
+        return prediction_markdown.blocks(report)
+    return checkup_markdown.blocks(report)

@@ -39,9 +39,8 @@ def prediction_chart(diagram: PhaseDiagram | None, budget: Waterfall | None, pal
         panels.append(phase_panel(diagram, palette).properties(width=380, height=300))
     if not panels:
         return None
-    return axes.finish(
-        panels[0] if len(panels) == 1 else alt.hconcat(*panels).resolve_scale(color="independent"), palette
-    )
+    whole = panels[0] if len(panels) == 1 else alt.hconcat(*panels).resolve_scale(color="independent")
+    return axes.finish(whole, palette)
 
 
 def phase_panel(diagram: PhaseDiagram, palette: Palette) -> alt.LayerChart:
@@ -49,7 +48,7 @@ def phase_panel(diagram: PhaseDiagram, palette: Palette) -> alt.LayerChart:
     x, y = _scales(diagram)
     layers = [_cells(diagram, palette, x, y), *_edge(diagram, palette, x, y), *_labels(diagram, palette, x, y)]
     layers.append(_points(diagram, palette, x, y))
-    return alt.layer(*layers).resolve_scale(color="independent")
+    return alt.layer(*layers).resolve_scale(color="independent")  # type: ignore[no-any-return]
 
 
 def _scales(diagram: PhaseDiagram) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -77,7 +76,7 @@ def _cells(diagram: PhaseDiagram, palette: Palette, x: dict[str, Any], y: dict[s
     )
     legend = alt.Legend(title="decades of gradient a layer", orient="top", format="+.2f", values=[-_STRONG, 0, _STRONG])
     cells = alt.Chart(axes.data(rows)).mark_rect(opacity=0.75, stroke=None)
-    return cells.encode(
+    return cells.encode(  # type: ignore[no-any-return]
         x=alt.X("left:Q", **x), x2="right:Q", y=alt.Y("low:Q", **y), y2="high:Q",
         color=alt.Color("decades:Q", scale=scale, legend=legend),
         tooltip=[alt.Tooltip("decades:Q")],
@@ -92,7 +91,7 @@ def _edge(diagram: PhaseDiagram, palette: Palette, x: dict[str, Any], y: dict[st
     line = alt.Chart(axes.data(rows)).mark_line(color=palette.ink, strokeWidth=1.6, clip=True)
     shown = {"x": alt.X("w:Q", **x), "y": alt.Y("b:Q", **y)}
     drawn = [line.encode(**shown, order="place:Q")]
-    if max(b for _, b in points) - min(b for _, b in points) < 0.02 * diagram.bias_stds[-1]:  # noqa: PLR2004 - a point, no line
+    if max(b for _, b in points) - min(b for _, b in points) < 0.02 * diagram.bias_stds[-1]:
         mark = alt.Chart(axes.data(rows[:1])).mark_point(color=palette.ink, shape="diamond", size=110, filled=True)
         drawn.append(mark.encode(**shown))
     return drawn
@@ -137,4 +136,4 @@ def _points(diagram: PhaseDiagram, palette: Palette, x: dict[str, Any], y: dict[
     ]
     dots = alt.Chart(axes.data(rows)).mark_circle(color=palette.accent, size=70, opacity=0.85, stroke=palette.card)
     tooltip = [alt.Tooltip(f"{name}:N") for name in ("name", "feeds")] + [alt.Tooltip("w:Q"), alt.Tooltip("b:Q")]
-    return dots.encode(x=alt.X("w:Q", **x), y=alt.Y("b:Q", **y), tooltip=tooltip)
+    return dots.encode(x=alt.X("w:Q", **x), y=alt.Y("b:Q", **y), tooltip=tooltip)  # type: ignore[no-any-return]

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from graddoctor.show import words
 from graddoctor.show.prediction import Lag, PredictionReport, Reach, Start
 
+_ENDLESS = 1e5  # layers that no network has
+
 PHASES = {
     "ordered": "ordered: gradients vanish with depth, and samples become alike",
     "critical": "critical: at the edge of chaos, where gradients keep their size",
@@ -53,7 +55,7 @@ def scales(report: PredictionReport) -> str:
         ("difference of two samples", report.correlation_scale),
         ("length", report.length_scale),
     )
-    told = [f"{name} {layers(scale)}" for name, scale in known if scale is not None and math.isfinite(scale)]
+    told = [f"{name} {layers(scale)}" for name, scale in known if scale is not None and scale < _ENDLESS]
     return f"layers for a factor e: {', '.join(told)}" if told else ""
 
 
@@ -74,11 +76,12 @@ def lag(one: Lag) -> str:
     """Tell a recurrent layer."""
     if math.isnan(one.decades_per_lag):
         return (
-            f"{one.name} ({one.cell}): its recurrent weights are no random matrix, and there is no theory of them here"
+            f"{one.name} ({one.cell}): its recurrent weights are no random matrix, so there is no theory of them here"
         )
     gate = f", gates {words.percent(one.carry)} open" if one.carry else ""
     far = "never" if math.isinf(one.horizon) else f"after {one.horizon:.0f} steps"
-    return f"{one.name} ({one.cell}): {decades(one.decades_per_lag)} decades a step back in time{gate}; a decade is lost {far}"
+    lost = f"{decades(one.decades_per_lag)} decades a step back in time{gate}"
+    return f"{one.name} ({one.cell}): {lost}; a decade is lost {far}"
 
 
 def unknown(report: PredictionReport) -> str:

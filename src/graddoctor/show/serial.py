@@ -1,5 +1,4 @@
-"""Reports as JSON, both ways: ``schema.json``, ``cure.schema.json`` and ``prediction.schema.json`` beside this file
-describe the forms.
+"""Reports as JSON, both ways; ``schema.json``, ``cure.schema.json`` and ``prediction.schema.json`` describe the forms.
 
 JSON has no NaN and no infinity. Where a report holds one, the JSON has ``null``, and the nearest enclosing object gets
 a ``"nonfinite"`` member that maps the place (a JSON Pointer within that object) to ``"nan"``, ``"inf"``, ``"-inf"``::
@@ -48,7 +47,7 @@ def to_json(report: AnyReport, *, indent: int | None = None) -> str:
 
 
 def from_dict(data: Mapping[str, Any]) -> AnyReport:
-    """Rebuild the report that `to_dict` took apart, of a checkup, a cure or a prediction; members it does not know are passed over.
+    """Rebuild the report that `to_dict` took apart; members it does not know are passed over.
 
     Raises
     ------

@@ -13,7 +13,6 @@ from graddoctor.observe._rows import Cut
 from graddoctor.observe.graph import Edge, Graph, Node
 from graddoctor.observe.ledger import Reading
 from graddoctor.observe.tape import Call, Ref, Tape
-from graddoctor.theory.composite import partials
 from graddoctor.theory.laws import Gradient, energy, flat
 from graddoctor.theory.propagation import Propagation
 
@@ -123,15 +122,10 @@ class ExpectedFlow(Flow):
             above = whole * slopes.inner.get(call.out.index, 0.0)
             if call.out.index != ref.index:
                 self._energy[call.out.index] = self._energy.get(call.out.index, 0.0) + above
-            self._between(call, above, root, energy(part, root.numel), slopes.inner, whole)
-
-    def _between(
-        self, call: Call, above: float, root: Ref, at_root: float, inner: dict[int, float], whole: float
-    ) -> None:
-        """Share what a call hands back among what it reads; a tensor with one use gets all of its own."""
-        for source in dict.fromkeys(call.refs()):
-            own = at_root if source.index == root.index else whole * inner.get(source.index, 0.0)
-            self._carry(call.number, source, own if above > 0 else 0.0)
+            for source in dict.fromkeys(call.refs()):
+                inner = whole * slopes.inner.get(source.index, 0.0)
+                at = energy(part, root.numel) if source.index == root.index else inner
+                self._carry(call.number, source, at if above > 0 else 0.0)
 
     def _measured(self, call: Call, ref: Ref, gradient: Gradient) -> None:
         """Continue without theory: hand a random gradient through the node itself."""

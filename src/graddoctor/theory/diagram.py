@@ -11,6 +11,7 @@ from graddoctor.theory.quadrature import moments
 
 _LENGTHS = np.geomspace(1e-10, 1e6, 161)
 _CELLS = (40, 26)
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ def diagram(phi: Activation, *, weight_std: float, bias_std: float) -> Diagram:
     across, up = np.linspace(0.0, right, _CELLS[0] + 1), np.linspace(0.0, top, _CELLS[1] + 1)
     middle_w, middle_b = (across[1:] + across[:-1]) / 2, (up[1:] + up[:-1]) / 2
     decades = np.array([[_decades(w, b, square, slope) for w in middle_w] for b in middle_b])
-    return Diagram(across, up, decades, tuple((w, b) for w, b in edge if w <= right and b <= top))
+    shown = [place for place, (w, b) in enumerate(edge) if w <= right and b <= top]
+    until = shown[-1] + 2 if shown else 0  # one point beyond, so that the line meets the frame
+    return Diagram(across, up, decades, tuple(edge[shown[0] : until]) if shown else ())
 
 
 def _edge(square: Array, slope: Array) -> list[tuple[float, float]]:
@@ -51,22 +54,22 @@ def _edge(square: Array, slope: Array) -> list[tuple[float, float]]:
     with np.errstate(divide="ignore", invalid="ignore"):
         weights = slope**-0.5
         biases = _LENGTHS - square / slope
-    found = [
-        (float(w), float(max(b, 0.0)) ** 0.5)
-        for w, b, q in zip(weights, biases, _LENGTHS, strict=True)
-        if b >= -1e-9 * q
-    ]
+    held = biases >= -_ROUNDING * _LENGTHS
+    found = zip(weights[held].tolist(), np.sqrt(biases[held].clip(min=0)).tolist(), strict=True)
     return [point for point in found if np.isfinite(point).all()]
 
 
 def _decades(weight_std: float, bias_std: float, square: Array, slope: Array) -> float:
-    """½ log10 χ₁ where the length map, started at unit length, comes to rest on the table."""
-    growth = weight_std**2 * square + bias_std**2 - _LENGTHS
+    """½ log10 χ₁ where the length map, started at the length of the first layer, comes to rest on the table."""
+    growth = (weight_std**2 * square + bias_std**2) / _LENGTHS - 1
     start = int(np.searchsorted(_LENGTHS, weight_std**2 + bias_std**2).clip(0, len(_LENGTHS) - 1))
-    if growth[start] > 0:
-        rest = np.flatnonzero(growth[start:] <= 0)
-        place = start + rest[0] if rest.size else len(_LENGTHS) - 1
-    else:
-        rest = np.flatnonzero(growth[: start + 1] >= 0)
-        place = rest[-1] if rest.size else 0
-    return float(0.5 * np.log10(max(weight_std**2 * slope[place], 1e-30)))
+    upwards = bool(growth[start] > 0)
+    way = np.arange(start, len(_LENGTHS)) if upwards else np.arange(start, -1, -1)
+    passed = np.flatnonzero(growth[way] <= 0 if upwards else growth[way] >= 0)
+    place = way[passed[0]] if passed.size else way[-1]
+    before = place - 1 if upwards else place + 1
+    share = 0.0
+    if passed.size and 0 <= before < len(_LENGTHS) and growth[before] != growth[place]:
+        share = float(np.clip(growth[place] / (growth[place] - growth[before]), 0.0, 1.0))
+    rate = slope[place] * (1 - share) + (slope[before] * share if share else 0.0)
+    return float(0.5 * np.log10(max(weight_std**2 * rate, 1e-30)))

@@ -1,4 +1,4 @@
-"""The gradient budget that mean-field theory expects of a network as it was initialized: the same rows as the probe's."""
+"""The gradient budget that mean-field theory expects of a network as it was initialized, in the rows of the probe."""
 
 from __future__ import annotations
 
@@ -94,6 +94,5 @@ def _expected(model: nn.Module, loss: Callable[[nn.Module, Any], Tensor], batch:
     budget = settle(rows, flow, owner, ExpectedSpreads(tape, laws))
     between = {node.number for row in rows for node in (*row.nodes, row.origin) if node is not None}
     unknown = dict.fromkeys(call.module or call.kind for call in laws.unknown if call.number in between)
-    return Expected(
-        budget, tuple(unknown), layers_of(tape, laws, {n.number: owner(n) for n in graph.nodes}), laws.samples
-    )
+    layers = layers_of(tape, laws, {node.number: owner(node) for node in graph.nodes})
+    return Expected(budget, tuple(unknown), layers, laws.samples)

@@ -130,9 +130,8 @@ def measured(tensor: Tensor, samples: int, *, channels: bool | None = None) -> L
     images = values.dim() >= _IMAGE if channels is None else channels and values.dim() > 2  # noqa: PLR2004 - (samples, channels)
     feature = 1 if images else values.dim() - 1
     apart = values.dim() > 1 and values.shape[0] == samples
-    keep = [
-        axis for axis in range(values.dim()) if axis != feature and ((axis == 0 and apart) or (images and axis > 1))
-    ]
+    kept = {axis for axis in range(values.dim()) if (axis == 0 and apart) or (images and axis > 1)}
+    keep = sorted(kept - {feature})
     drop = [axis for axis in range(values.dim()) if axis not in keep]
     square = values.square().mean(drop, keepdim=True).double()
     rows = values.reshape(samples, -1) if apart else values.reshape(1, -1)

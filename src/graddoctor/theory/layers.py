@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from graddoctor.observe.tape import Call, Ref, Tape
+from graddoctor.theory.activations import KNOWN, Activation, Array, resolve
 from graddoctor.theory.composite import Composite
 from graddoctor.theory.propagation import Propagation
 
@@ -29,10 +31,12 @@ class Layer:
     bias_std
         σ_b: root of E[b²].
     activation
-        What it feeds, as a name that `graddoctor.theory.resolve` knows or as the operators that make it; ``""``:
-        nothing that is a function of it entry by entry.
+        Name of what it feeds, by its operators where it is not a known one; ``""``: nothing that is a function of it
+        entry by entry.
     length
         E[z²] of its output.
+    phi
+        The activation itself.
     """
 
     name: str
@@ -40,6 +44,7 @@ class Layer:
     bias_std: float
     activation: str
     length: float
+    phi: Activation | None = field(default=None, repr=False, compare=False)
 
 
 def layers_of(tape: Tape, laws: Propagation, names: Mapping[int, str]) -> tuple[Layer, ...]:
@@ -55,7 +60,8 @@ def layers_of(tape: Tape, laws: Propagation, names: Mapping[int, str]) -> tuple[
         spread = 0.0 if bias is None else float(bias.detach().float().square().mean()) ** 0.5
         length = laws.law(call.out.index).average
         name = names[call.number]
-        found.append(Layer(name, sigma * fan_in**0.5, spread, follows.get(call.out.index, ""), length))
+        phi = follows.get(call.out.index)
+        found.append(Layer(name, sigma * fan_in**0.5, spread, phi.name if phi else "", length, phi))
     return tuple(found)
 
 
@@ -75,35 +81,55 @@ def _weights(call: Call) -> tuple[Tensor, Tensor | None, int] | None:
     return weight, bias[0] if bias and isinstance(bias[0], Tensor) else None, int(left.shape[-1])
 
 
-def _following(tape: Tape, laws: Propagation) -> dict[int, str]:
+def _following(tape: Tape, laws: Propagation) -> dict[int, Activation]:
     """By the index of a layer's output: the nonlinearity that reads it, through views."""
     origin: dict[int, int] = {}
-    found: dict[int, str] = {}
+    found: dict[int, Activation] = {}
+    last: dict[int, Composite] = {}
     for call in tape.calls:
         refs = list(call.refs())
         if call.kind in _THROUGH and refs:
             origin[call.out.index] = origin.get(refs[0].index, refs[0].index)
         composite = laws.composites.get(call.out.index)
-        if composite is not None and call.kind not in {"mul", "div", "add", "sub"}:
-            root = composite.root.index
-            found[origin.get(root, root)] = activation_of(composite)
+        if composite is not None:
+            last[composite.root.index] = composite
+    for root, composite in last.items():
+        phi = activation_of(composite)
+        if phi.name != "linear" and not _is_scale(composite):
+            found[origin.get(root, root)] = phi
     return found
 
 
-def activation_of(composite: Composite) -> str:
-    """What an activation is called, with its parameter where that matters."""
-    call = composite.calls[-1]
-    if len(composite.calls) > 1:
-        return composite.name
-    if call.kind == "elu" and len(call.arguments) > 2 and call.arguments[2] != 1:  # noqa: PLR2004 - SELU's scale
-        return "selu"
-    if call.kind == "leaky_relu":
-        slope = call.arguments[1] if len(call.arguments) > 1 else 0.01
-        return f"leaky_relu({slope:g})"
-    if call.kind == "prelu":
-        return f"prelu({float(call.arguments[1].mean()):g})"
-    if call.kind == "gelu" and call.options.get("approximate") == "tanh":
-        return "gelu_tanh"
-    if call.kind == "hardtanh" and call.arguments[1:3] == (0, 6):
-        return "relu6"
-    return call.kind
+def _is_scale(composite: Composite) -> bool:
+    """Whether it multiplies with a number, and nothing else."""
+    slopes = composite.values(torch.tensor([-2.0, -1.0, 1.0, 2.0], dtype=torch.float64))[composite.calls[-1].out.index]
+    ratios = slopes / torch.tensor([-2.0, -1.0, 1.0, 2.0], dtype=torch.float64)
+    return bool((ratios - ratios[0]).abs().max() < 1e-9)  # noqa: PLR2004 - rounding
+
+
+def activation_of(composite: Composite) -> Activation:
+    """Recognise an activation by its values, however it is written; others keep the names of their operators."""
+    out = composite.calls[-1].out.index
+    grid = torch.linspace(-4.1, 4.1, 42, dtype=torch.float64)
+    values = composite.values(grid)[out].numpy()
+    for name in (*KNOWN, *_with_parameter(composite.calls[-1])):
+        known = resolve(name)
+        if np.allclose(known.value(grid.numpy()), values, rtol=1e-6, atol=1e-7):
+            return known
+
+    def value(x: Array) -> Array:
+        return np.asarray(composite.values(torch.from_numpy(x))[out])
+
+    def slope(x: Array) -> Array:
+        seen = composite.values(torch.from_numpy(x))
+        return np.asarray(composite.slopes(seen, out)[composite.root.index])
+
+    return Activation(composite.name, value, slope, kinks=None)
+
+
+def _with_parameter(call: Call) -> Iterator[str]:
+    """Names of activations whose parameter may be any."""
+    given = call.arguments[1] if len(call.arguments) > 1 else None
+    number = float(given.detach().mean()) if isinstance(given, Tensor) else given
+    if call.kind in {"leaky_relu", "prelu", "elu", "celu"} and isinstance(number, (int, float)):
+        yield f"{call.kind}({float(number)!r})"

@@ -6,6 +6,7 @@ is written. Where there is no rule, the law is read off the batch, and so is the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -199,9 +200,7 @@ def _lengths(square: Tensor) -> Tensor:
     low = max(float(square.min()), high * _SMALLEST)
     if high <= low * _EVEN:
         return square.mean().reshape(1)
-    return torch.logspace(
-        *(torch.tensor([low, high], dtype=torch.float64).log10().tolist()), _POINTS, dtype=torch.float64
-    )
+    return torch.logspace(math.log10(low), math.log10(high), _POINTS, dtype=torch.float64)
 
 
 def _mapped(square: Tensor, lengths: Tensor, results: Sequence[float]) -> Tensor:
@@ -213,4 +212,5 @@ def _mapped(square: Tensor, lengths: Tensor, results: Sequence[float]) -> Tensor
     grid = lengths.log()
     right = torch.searchsorted(grid, place.contiguous()).clamp(1, len(grid) - 1)
     share = (place - grid[right - 1]) / (grid[right] - grid[right - 1])
-    return known[right - 1] * (1 - share) + known[right] * share
+    read: Tensor = known[right - 1] * (1 - share) + known[right] * share
+    return read

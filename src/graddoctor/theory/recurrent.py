@@ -2,9 +2,9 @@
 
 A step back multiplies the gradient with carry + random part: the carry of each unit is the mean opening of its gate
 (forget gate of an LSTM, update gate of a GRU, none in a plain cell), the random part a product with recurrent weights
-whose squared gain is ρ² (Chen, Pennington and Schoenholz 2018). The same weights act at every step, so what remains
-after many steps is the edge of the spectrum of diag(f) + ρ × random: E[ρ²/(λ - f)²] = 1, which is λ = f + ρ where all
-gates are alike, and ρ without a carry.
+whose squared gain is r² (Chen, Pennington and Schoenholz 2018). The same weights act at every step, so what remains
+after many steps is the edge of the spectrum of diag(f) + r × random: E[r²/(λ - f)²] = 1, which is λ = f + r where all
+gates are alike, and r without a carry.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class _Cell:
 
 
 def edge(carry: Array, random: float) -> float:
-    """Largest λ with E[ρ²/(λ - f)²] = 1, where ρ² = ``random`` and f runs over ``carry``."""
+    """Largest λ with E[r²/(λ - f)²] = 1, where r² = ``random`` and f runs over ``carry``."""
     top = float(np.max(carry))
     if random <= 0:
         return top

@@ -10,17 +10,8 @@ _VIEWS = (
     "lift_fresh", *shapes.MOVES,
 )  # fmt: skip
 _PARTS = (
-    "select",
-    "slice",
-    "split",
-    "split_with_sizes",
-    "unbind",
-    "chunk",
-    "narrow",
-    "index",
-    "gather",
-    "index_select",
-)
+    "select", "slice", "split", "split_with_sizes", "unbind", "chunk", "narrow", "index", "gather", "index_select",
+)  # fmt: skip
 
 RULES: dict[str, Rule] = {
     "linear": weights.dense,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 from graddoctor.observe.tape import Call, Ref
 from graddoctor.theory.laws import Gradient, Law, flat, measured
@@ -38,7 +39,7 @@ def mean(call: Call, scene: Scene) -> Step | None:
     return Step((after,), (Pull(ref, back),))
 
 
-def _axes(given: object, axes: int) -> set[int]:
+def _axes(given: Any, axes: int) -> set[int]:
     if given is None or given == []:
         return set(range(axes))
     listed = given if isinstance(given, (tuple, list)) else [given]

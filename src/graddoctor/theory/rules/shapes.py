@@ -37,7 +37,8 @@ def part(call: Call, scene: Scene) -> Step | None:
     if not isinstance(ref, Ref):
         return None
     law = scene(ref)
-    laws, pulls = [], []
+    laws: list[Law | None] = []
+    pulls = []
     for place, result in enumerate(call.results):
         if result is None:
             laws.append(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -88,7 +89,7 @@ def second(weight: Tensor, call: Call) -> float:
         It holds numbers that are not finite.
     """
     value = float(torch.linalg.vector_norm(weight.detach().float())) ** 2 / max(weight.numel(), 1)
-    if value != value or value == float("inf"):
+    if not math.isfinite(value):
         where = call.module or "the model"
         raise RecipeError(
             f"the weights of {where!r} are not finite, so nothing can be predicted: look at how they are initialized"
