@@ -8,6 +8,7 @@ from functools import reduce
 
 from graddoctor.diagnose.observation import Observation
 from graddoctor.diagnose.plan import plan
+from graddoctor.diagnose.recurrent_steps import starts_wild
 from graddoctor.diagnose.step import Step
 from graddoctor.diagnose.suspicion import Suspicion
 from graddoctor.prove.experiment import NOTICEABLE, Arm, Bench
@@ -42,16 +43,17 @@ class Verdict:
 def decide(seen: Observation, suspicions: tuple[Suspicion, ...], bench: Bench) -> Verdict:
     """Try the suspected causes in order; stop at the first that gives back half of what is missing."""
     tried: list[Arm] = []
+    wild = starts_wild(suspicions)
     for step in plan(seen, suspicions):
         if bench.exhausted:
             break
         for arm in _arms(step, seen, bench):
             tried.append(arm.without_network())
             if _settles(step, arm, bench):
-                return Verdict(_credited(arm, bench), tuple(bench.arms.values()), bench.aborted)
+                return Verdict(_credited(arm, bench, wild=wild), tuple(bench.arms.values()), bench.aborted)
             if bench.exhausted:
                 break
-    return Verdict(_best_of(tried, bench), tuple(bench.arms.values()), bench.aborted)
+    return Verdict(_best_of(tried, bench, wild=wild), tuple(bench.arms.values()), bench.aborted)
 
 
 def _settles(step: Step | None, arm: Arm, bench: Bench) -> bool:
@@ -109,11 +111,14 @@ def _swept(remedy: Remedy | None, bench: Bench) -> float | None:
     return suiting(found.best)
 
 
-def _credited(arm: Arm, bench: Bench) -> Arm:
-    """A change that was made together with another training is credited only with what it adds over that alone."""
+def _credited(arm: Arm, bench: Bench, *, wild: bool) -> Arm:
+    """A change that was made together with another training is credited only with what it adds over that alone.
+
+    Not where a state grows from the first step on, and what carries it was changed: see `recurrent_steps`.
+    """
     parts = arm.remedy.each
     training = [part for part in parts if part.causes[0] in _TRAINING]
-    if not training or parts[0].causes[0] in _TRAINING:
+    if not training or parts[0].causes[0] in _TRAINING or (wild and arm.share == 1):
         return arm
     alone = bench.run(reduce(Remedy.then, training), arm.share)
     if alone.contradicted or alone.gain < RATE_ALONE * arm.gain:
@@ -124,7 +129,7 @@ def _credited(arm: Arm, bench: Bench) -> Arm:
     return alone if alone.gain >= RATE_ALONE * whole.gain else whole
 
 
-def _best_of(tried: list[Arm], bench: Bench) -> Arm | None:
+def _best_of(tried: list[Arm], bench: Bench, *, wild: bool) -> Arm | None:
     """Where nothing gives back half: the first in order that comes near the best, confirmed at full length."""
     good = [arm for arm in tried if not arm.contradicted and not arm.failed]
     best = max((arm.gain for arm in good), default=0.0)
@@ -132,7 +137,7 @@ def _best_of(tried: list[Arm], bench: Bench) -> Arm | None:
         return None
     chosen = next(arm for arm in good if arm.gain >= NEAR_BEST * best)
     full = bench.run(chosen.remedy, 1.0)
-    return _credited(full, bench) if full.gain >= FULL_GAIN and not full.contradicted else None
+    return _credited(full, bench, wild=wild) if full.gain >= FULL_GAIN and not full.contradicted else None
 
 
 def trial_of(arm: Arm, *, helped: bool) -> Trial:
