@@ -11,7 +11,13 @@ from graddoctor.diagnose.observation import Group, Observation
 from graddoctor.observe.budget import Budget, Row
 from graddoctor.observe.ledger import Signal
 from graddoctor.observe.probe import Probe
-from graddoctor.observe.readings import ActivationReading, InputReading, OutputReading, ParameterReading
+from graddoctor.observe.readings import (
+    ActivationReading,
+    InputReading,
+    OutputReading,
+    ParameterReading,
+    TemporalReading,
+)
 from graddoctor.prove.yardstick import Yardstick
 from graddoctor.recipe import Recipe
 from graddoctor.train import Outcome
@@ -100,3 +106,14 @@ def observation(*looks, **changes):
         "groups": (group(),),
     }
     return Observation(**(parts | changes))
+
+
+def reading(name="cell", decades=0.0, steps=30, **changes):
+    """A state whose gradient changes by so many decades from the last time step to the first."""
+    lag = tuple(10 ** (decades * k / (steps - 1)) for k in range(steps))
+    sound = TemporalReading(
+        name=name, module=name, modules=(name,), kind="rnn_tanh", layer=0, reverse=False, steps=steps, source="hidden",
+        loss_gradient=lag[::-1], lag_gradient=lag, decades=decades, decades_per_step=decades / (steps - 1),
+        horizon_1=None, horizon_3=None,
+    )  # fmt: skip
+    return replace(sound, **changes)

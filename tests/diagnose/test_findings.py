@@ -32,3 +32,27 @@ def test_other_causes_name_nothing_that_was_not_seen():
 
 def test_the_share_is_what_was_gained_of_what_was_missing():
     assert finding().causes[0].share == pytest.approx(0.5)
+
+
+def named(condition, *, cause, modules=(), **more):
+    return finding(Suspicion(condition, ("cell",), **more), cause=cause, modules=modules)
+
+
+def test_what_happens_in_time_is_told_by_what_carries_the_state():
+    vanishing = Condition.RECURRENT_VANISHING
+    assert named(vanishing, cause=Cause.RECURRENCE).condition is vanishing
+    assert named(vanishing, cause=Cause.GATES).condition is vanishing
+    assert named(vanishing, cause=Cause.ACTIVATION, modules=("cell",)).condition is vanishing
+    assert named(vanishing, cause=Cause.OPTIMIZER).condition is Condition.LEARNING_RATE_TOO_LOW
+    assert Condition.RECURRENT_VANISHING not in named(vanishing, cause=Cause.OPTIMIZER).consequences
+
+
+def test_depth_is_degradation_unless_gradient_is_lost_over_it():
+    blocks = Suspicion(Condition.DEGRADATION, ("a",))
+    lost = Suspicion(Condition.VANISHING, ("a",), at_start=True)
+    growing = Suspicion(Condition.EXPLODING, ("a",), at_start=True)
+    assert finding(blocks, cause=Cause.DEPTH).condition is Condition.DEGRADATION
+    assert finding(blocks, lost, cause=Cause.DEPTH).condition is Condition.VANISHING
+    told = finding(blocks, growing, cause=Cause.DEPTH)
+    assert (told.condition, told.consequences) == (Condition.DEGRADATION, (Condition.EXPLODING,))
+    assert Condition.DEGRADATION not in finding(blocks, lost, cause=Cause.ACTIVATION).consequences

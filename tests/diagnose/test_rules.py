@@ -10,15 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graddoctor.diagnose.conditions.dead_units import dead_units
+from graddoctor.diagnose.conditions.degradation import degradation
 from graddoctor.diagnose.conditions.disconnected import disconnected
 from graddoctor.diagnose.conditions.exploding import exploding, signal_growth
 from graddoctor.diagnose.conditions.plateau import oscillation, plateau
 from graddoctor.diagnose.conditions.poor_initialization import poor_initialization
+from graddoctor.diagnose.conditions.recurrent import cliffs, kept, recurrent_exploding, recurrent_vanishing
 from graddoctor.diagnose.conditions.saturation import saturation
 from graddoctor.diagnose.conditions.underflow import underflow
 from graddoctor.diagnose.conditions.unscaled_input import oddity, unscaled_input
 from graddoctor.diagnose.conditions.vanishing import hidden_rows, lost, vanishing
 from graddoctor.diagnose.rules import RULES, suspect
+from graddoctor.observe.ledger import Signal
 from graddoctor.prove.yardstick import Yardstick
 from graddoctor.terms import Cause, Condition
 
@@ -438,3 +441,85 @@ def test_epoch_losses_are_means_over_whole_epochs(per_epoch, parts):
     assert seen.epoch_losses[0] == pytest.approx(make.curve()[: make.STEPS // parts].mean())
     assert len(make.observation(outcome=make.outcome([1.0, 2.0])).epoch_losses) == 2
     assert Yardstick(2.0, computed=True).progress(0.5) == 0.75
+
+
+# --- RECURRENT_VANISHING, RECURRENT_EXPLODING
+
+
+def timed(*readings, **changes):
+    return make.observation(make.look(temporal=tuple(readings)), make.look(make.STEPS), **changes)
+
+
+def test_three_decades_lost_over_time_are_suspected_and_the_fastest_is_told():
+    slow, fast = make.reading("slow", -4.0, 80), make.reading("fast", -3.5, 30, horizon_3=27)
+    suspicion = one(recurrent_vanishing(timed(slow, fast)))
+    assert suspicion.condition is Condition.RECURRENT_VANISHING
+    assert suspicion.modules == ("fast", "slow")
+    assert suspicion.at_start
+    assert suspicion.numbers["decades_over_time"] == pytest.approx(-3.5)
+    assert suspicion.numbers["decades_per_time_step"] == pytest.approx(-3.5 / 29)
+    assert suspicion.numbers["horizon_3_decades_steps"] == 27
+    assert suspicion.sentence == "Over 30 time steps fast loses 3.5 decades of gradient: a thousandth is left after 27."
+    assert recurrent_exploding(timed(slow, fast)) == ()
+
+
+def test_less_lost_over_time_is_not():
+    assert recurrent_vanishing(timed(make.reading(decades=-2.9))) == ()
+    light = make.reading(decades=-9.0, kind="attention", source="input")
+    assert recurrent_vanishing(timed(light)) == ()
+
+
+def test_what_the_memory_of_an_lstm_keeps_is_not_lost():
+    lost_state = make.reading(decades=-5.0, kind="lstm", cell_lag_gradient=tuple(np.geomspace(0.5, 0.1, 30)))
+    assert kept(lost_state) == pytest.approx(math.log10(0.2))
+    assert recurrent_vanishing(timed(lost_state)) == ()
+
+
+def test_a_zero_on_the_way_is_all_that_can_be_lost():
+    detached = make.reading(decades=0.0, lag_gradient=(1.0, *[0.0] * 29), cut=1)
+    assert kept(detached) == -45
+    assert one(recurrent_vanishing(timed(detached))).condition is Condition.RECURRENT_VANISHING
+
+
+@pytest.mark.parametrize("lag", [tuple(np.geomspace(1, 1e4, 30)), (1.0, *[inf] * 29)], ids=["grows", "infinite"])
+def test_growth_over_time_is_suspected_and_blames_the_start_where_it_was_there(lag):
+    suspicion = one(recurrent_exploding(timed(make.reading(lag_gradient=lag))))
+    assert suspicion.condition is Condition.RECURRENT_EXPLODING
+    assert suspicion.causes == (Cause.INITIALIZATION,)
+    late = make.observation(make.look(), make.look(make.STEPS, temporal=(make.reading(lag_gradient=lag),)))
+    assert one(recurrent_exploding(late)).causes == ()
+    assert not one(recurrent_exploding(late)).at_start
+
+
+def test_cliffs_are_suspected_only_of_what_carries_a_state():
+    norms = np.ones(make.STEPS)
+    norms[40:42] = 500.0
+    suspicion = one(recurrent_exploding(timed(make.reading(), raw_norms=norms)))
+    assert not suspicion.at_start
+    assert "500 times" in suspicion.sentence
+    assert recurrent_exploding(timed(raw_norms=norms)) == ()
+    assert recurrent_exploding(timed(make.reading())) == ()
+    assert math.isnan(cliffs(timed(raw_norms=norms[:8])))
+
+
+@given(st.floats(-40, 40), st.integers(2, 200))
+def test_what_is_kept_is_what_was_lost_whatever_the_scale(decades, steps):
+    seen = make.reading(decades=decades, steps=steps)
+    scaled = replace(seen, lag_gradient=tuple(3.0 * norm for norm in seen.lag_gradient))
+    assert kept(seen) == pytest.approx(decades, abs=1e-9)
+    assert kept(scaled) == pytest.approx(decades, abs=1e-9)
+
+
+# --- DEGRADATION
+
+
+def test_many_equal_blocks_are_suspected_where_much_is_left_to_gain():
+    names = tuple(f"layer{k}" for k in range(30))
+    alike = replace(make.budget(make.row("fc1")), signal=Signal(levels=(0.0, -2.0), relative=(0.0, -2.0)))
+    suspicion = one(degradation(make.observation(make.look(budget=alike), deep_blocks=names, progress=0.3)))
+    assert suspicion.condition is Condition.DEGRADATION
+    assert suspicion.modules == names
+    assert dict(suspicion.numbers) == {"equal_blocks": 30.0, "progress": 0.3, "spread_of_samples_decades": -2.0}
+    assert suspicion.sentence.endswith("behind them samples differ by 0.01 of their size.")
+    assert degradation(make.observation(deep_blocks=names, progress=0.95)) == ()
+    assert degradation(make.observation(progress=0.3)) == ()

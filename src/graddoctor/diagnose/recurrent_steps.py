@@ -8,14 +8,17 @@ adaptive step and a clip live with an explosion is no evidence that they were mi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
 
+from graddoctor.diagnose.conditions.saturation import SHARE
 from graddoctor.diagnose.observation import Observation
 from graddoctor.diagnose.step import Step
 from graddoctor.diagnose.suspicion import Suspicion
+from graddoctor.observe.readings import Spectrum, TemporalReading
 from graddoctor.remedies.activation import exchanged
 from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.functions import HARSH
@@ -28,6 +31,7 @@ from graddoctor.terms import Condition
 STATES = frozenset({Condition.RECURRENT_VANISHING, Condition.RECURRENT_EXPLODING})
 
 _CELLS = 2  # a GRU and an LSTM
+_RADII = (0.25, 1.5)  # around 0.58, as torch draws recurrent weights, and 1, as orthogonal or identity ones have it
 
 
 def state_suspicions(suspicions: Sequence[Suspicion]) -> tuple[Suspicion, ...]:
@@ -43,8 +47,8 @@ def starts_wild(suspicions: Sequence[Suspicion]) -> bool:
 def recurrent_steps(seen: Observation, suspicions: Sequence[Suspicion]) -> Iterator[Step | None]:
     """Yield what may be wrong with a recurrence in the order in which it is tried; ``None`` is the learning rate.
 
-    Recurrent weights come first where the gradient explodes from the start; otherwise the rate does, then gates, harsh
-    activations and cells.
+    The start comes first where it is odd; otherwise gates, harsh activations and cells do. The rate is before all of
+    them, unless the gradient explodes from the first step on.
     """
     facts = Facts(seen.recipe)
     wild = starts_wild(suspicions)
@@ -53,11 +57,24 @@ def recurrent_steps(seen: Observation, suspicions: Sequence[Suspicion]) -> Itera
     trainers = ordinary_trainings(facts)
     if not wild:
         yield None
-    for remedy in (*starts, *cells) if wild else (*cells, *starts):
+    for remedy in (*starts, *cells) if wild or _starts_odd(seen) else (*cells, *starts):
         if remedy is not None:
             yield Step(remedy, trainers=trainers)
     if wild:
         yield None
+
+
+def _starts_odd(seen: Observation) -> bool:
+    """Whether states are pinned before the first step, or recurrent weights far from the radius of any usual start."""
+    return any(_pinned(r) or not _usual(r.spectrum) for r in seen.start.temporal if r.kind != "attention")
+
+
+def _pinned(reading: TemporalReading) -> bool:
+    return bool(reading.saturation) and sum(share >= SHARE for share in reading.saturation) > reading.steps / 2
+
+
+def _usual(spectrum: Spectrum | None) -> bool:
+    return spectrum is None or math.isnan(spectrum.radius) or _RADII[0] <= spectrum.radius <= _RADII[1]
 
 
 def _softened(facts: Facts) -> Remedy | None:
