@@ -21,7 +21,7 @@ from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
 import graddoctor
-from graddoctor.diagnose import plan
+from graddoctor.diagnose import plan, recurrent_steps
 from graddoctor.remedies import plain
 from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.optimizer import rate
@@ -120,7 +120,7 @@ def _sections(page):
 
 def test_causes_that_no_experiment_undoes_are_said_to_be_missing():
     missing = {name for name, text in _sections("causes.md").items() if "Not told apart yet" in text}
-    families = {getattr(thing, "__module__", "") for thing in vars(plan).values()}
+    families = {getattr(thing, "__module__", "") for thing in [*vars(plan).values(), *vars(recurrent_steps).values()]}
     files = [Path(sys.modules[name].__file__) for name in families if name.startswith("graddoctor.remedies.")]
     sources = "".join(file.read_text(encoding="utf-8") for file in files)
     assert missing == {cause.name for cause in Cause} - set(re.findall(r"Cause\.([A-Z_]+)", sources))
