@@ -14,7 +14,7 @@ from graddoctor.prove.yardstick import measure
 from graddoctor.remedies.data import standardised_input
 from graddoctor.remedies.facts import Facts
 from graddoctor.terms import Cause
-from graddoctor.treat.candidates import LARGEST, Candidates, combined
+from graddoctor.treat.candidates import LARGEST, LARGEST_THROUGH_TIME, Candidates, combined
 from graddoctor.treat.race import Race
 from graddoctor.treat.search import Search
 
@@ -165,3 +165,48 @@ def test_a_rate_has_no_better_name(pharmacy):
     found = search(treat_recipes.slow(), Cause.CLIPPING).run()
     assert len(found.remedy.each) == 1
     assert found.tuned.score == pytest.approx(found.leader.score, abs=0.05)
+
+
+class TestThroughTime:
+    """What carries a state is tried under ordinary trainings, at full length, and no more of it than it takes."""
+
+    ADAMS = ("Adam at 0.01, clipped at norm 1", "Adam at 0.003, clipped at norm 1")
+
+    def raced(self, pharmacy, scores):
+        cells = [remedy(name, Cause.RECURRENCE) for name in ("GRU", "LSTM", "third")]
+        pharmacy(recurrence=cells)
+        one = searching(scores, Cause.RECURRENCE)
+        one.through_time, one.candidates.largest = True, LARGEST_THROUGH_TIME
+        return one, one.run()
+
+    def scores(self, best):
+        names = [f"{cell}{training}" for cell in ("", "GRU, ", "LSTM, ", "third, ") for training in self.ADAMS]
+        return {"as given": 0.0, **dict.fromkeys(names, 0.0)} | best
+
+    def titled(self, one, title):
+        return [entry.name for rung in one.race.rungs if rung.title == title for entry in rung.entries]
+
+    def test_the_trainings_alone_run_beside_the_first_two(self, pharmacy):
+        best = f"LSTM, {self.ADAMS[0]}"
+        one, found = self.raced(pharmacy, self.scores({best: 0.99}))
+        assert found.remedy.name == best
+        expected = [f"{cell}{training}" for cell in ("", "GRU, ", "LSTM, ") for training in self.ADAMS]
+        assert self.titled(one, "through time") == expected
+        assert self.titled(one, "first choice") == []
+        assert all(rung.steps == STEPS for rung in one.race.rungs if rung.title == "through time")
+
+    def test_the_others_follow_where_these_leave_something(self, pharmacy):
+        best = f"third, {self.ADAMS[1]}"
+        one, found = self.raced(pharmacy, self.scores({best: 0.99, f"GRU, {self.ADAMS[0]}": 0.4}))
+        assert found.remedy.name == best
+        assert best in self.titled(one, "through time")
+
+    def test_where_nothing_learns_the_usual_race_is_run(self, pharmacy):
+        one, found = self.raced(pharmacy, self.scores({}))
+        assert found.remedy is None
+        assert self.titled(one, "first choice")
+
+    def test_what_does_as_well_with_less_is_found(self, pharmacy):
+        """The training alone is as good: it has fewer parts, and wins."""
+        _, found = self.raced(pharmacy, self.scores({f"GRU, {self.ADAMS[0]}": 0.99, self.ADAMS[0]: 0.98}))
+        assert found.remedy.name == self.ADAMS[0]
