@@ -170,7 +170,13 @@ class _Look:
             if id(parameter) not in known and not nn.parameter.is_lazy(parameter)
         }
         for loop in loops(graph, parameters, self.kernels.fresh):
-            yield of_loop(loop, lambda name: name.rpartition(".")[0], parameters)
+            yield of_loop(loop, _owner, parameters)
+
+
+def _owner(parameter: str) -> str:
+    """The module of a parameter; of one that stands behind another, the module of that."""
+    module, _, parametrized = parameter.partition(".parametrizations.")
+    return module if parametrized else parameter.rpartition(".")[0]
 
 
 def _gradients(value: Tensor, anchors: Sequence[Tensor], chains: Sequence[Chain]) -> list[Tensor | None]:
