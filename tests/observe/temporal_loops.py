@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import orthogonal, weight_norm
 
 INPUTS, WIDTH = 4, 6
 
@@ -103,6 +104,25 @@ class Normed(Loop):
         return torch.tanh(self.norm(self.x2h(x) + self.h2h(h))), c
 
 
+class Behind(Elman):
+    """Its recurrent matrix is computed from parameters, anew in each step."""
+
+    def __init__(self, kind):
+        super().__init__()
+        kind(self.h2h)
+
+
+class Conv(Loop):
+    """A state with axes of its own, and a convolution from state to state."""
+
+    def __init__(self):
+        super().__init__()
+        self.x2h, self.h2h = nn.Linear(INPUTS, WIDTH), nn.Conv1d(2, 2, 3, padding=1)
+
+    def step(self, x, h, c):
+        return torch.tanh(self.x2h(x) + self.h2h(h.view(len(x), 2, -1)).flatten(1)), c
+
+
 class Cells(Loop):
     def __init__(self, kind, **options):
         super().__init__()
@@ -171,6 +191,9 @@ LOOPS = {
     "diagonal": (Diagonal, "", ("", "into"), "loop", False),
     "layer norm": (Normed, "h2h", ("h2h", "norm", "x2h"), "loop", False),
     "attribute": (Attribute, "memory.h2h", ("memory.h2h", "memory.x2h"), "loop", False),
+    "weight norm": (lambda: Behind(weight_norm), "h2h", ("h2h", "x2h"), "loop", False),
+    "orthogonal": (lambda: Behind(orthogonal), "h2h", ("h2h", "x2h"), "loop", False),
+    "convolution": (Conv, "h2h", ("h2h", "x2h"), "loop", False),
     "RNNCell": (lambda: Cells(nn.RNNCell), "cell", ("cell",), "rnn_tanh", False),
     "RNNCell relu": (lambda: Cells(nn.RNNCell, nonlinearity="relu"), "cell", ("cell",), "rnn_relu", False),
     "LSTMCell": (lambda: Cells(nn.LSTMCell), "cell", ("cell",), "lstm", True),

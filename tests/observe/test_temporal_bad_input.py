@@ -1,6 +1,7 @@
 """What can be wrong or odd about a recurrent network and its batches, and that looking at it leaves no trace."""
 
 import copy
+import gc
 import math
 import random
 
@@ -257,6 +258,18 @@ def test_everything_is_as_it_was():
     assert states == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())  # noqa: NPY002
     assert hooks == (dict(net._forward_hooks), dict(net._forward_pre_hooks))
     assert "forward" not in vars(net)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_no_state_and_no_graph_is_kept(name):
+    build, loss, make = RUNS[name]
+    net, batch = build(), make()
+    through_time(net, loss, batch)
+    gc.collect()
+    before = sum(issubclass(type(one), torch.Tensor) for one in gc.get_objects())
+    through_time(net, loss, batch)
+    gc.collect()
+    assert sum(issubclass(type(one), torch.Tensor) for one in gc.get_objects()) == before
 
 
 def test_attention_is_read_at_its_inputs():

@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from temporal_twin import Twin
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence
 
+from graddoctor.observe._cells import CELLS
 from graddoctor.observe.temporal import through_time
 
 CLOSE = pytest.approx
@@ -165,6 +168,57 @@ def test_exploding_beyond_float32_is_read_as_well():
     (look,) = through_time(module, lambda net, x: net(x)[0][-1].sum() * 1e-30, x)
     assert look.decades_per_step == CLOSE(0.39794, abs=1e-4)  # log10(2.5)
     assert look.horizon_1 is None
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    kind=st.sampled_from([nn.RNN, nn.LSTM, nn.GRU]),
+    both=st.booleans(),
+    layers=st.integers(1, 2),
+    seed=st.integers(0, 99),
+)
+def test_samples_do_not_meet(lengths, kind, both, layers, seed):
+    """What a loss that is a sum over samples sends to a ragged batch is what it sends to each sample alone."""
+    torch.manual_seed(seed)
+    module = kind(2, 3, layers, bidirectional=both)
+    sequences = [torch.randn(length, 2) for length in lengths]
+
+    def loss(net, batch):
+        return net(pack_sequence(batch, enforce_sorted=False))[0].data.square().sum()
+
+    together = through_time(module, loss, sequences)
+    alone = [through_time(module, loss, [one]) for one in sequences]
+    for place, one in enumerate(together):
+        assert one.lag_gradient[0] == CLOSE(1)
+        assert len(one.lag_gradient) == one.steps == max(lengths)
+        squares = torch.zeros(max(lengths), dtype=torch.float64)
+        for single in alone:
+            gradient = torch.tensor(single[place].loss_gradient, dtype=torch.float64)
+            squares[: len(gradient)] += gradient.square()
+        assert one.loss_gradient == CLOSE(squares.sqrt().tolist(), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["tanh", "lstm stacked", "gru bidirectional, stacked"])
+def test_the_work_is_linear_in_the_number_of_steps(name, monkeypatch):
+    module, counts = built(name), {"step": 0, "back": 0}
+    cell = type(CELLS[{nn.RNN: "rnn_tanh", nn.LSTM: "lstm", nn.GRU: "gru"}[type(module)]])
+
+    def counted(which, plain):
+        def call(*arguments):
+            counts[which] += 1
+            return plain(*arguments)
+
+        return call
+
+    for which in counts:
+        monkeypatch.setattr(cell, which, counted(which, getattr(cell, which)))
+    runs = module.num_layers * (1 + module.bidirectional)
+    for length in (40, 80):
+        counts.update(step=0, back=0)
+        through_time(module, lambda net, x: net(x)[0].sum(), torch.randn(length, 2, 5))
+        assert counts["step"] == runs * length
+        assert counts["back"] <= runs * (2 * length + 8)  # the loss, the lag, and Jacobians at four places
 
 
 def test_a_padded_batch_that_is_packed_and_sorted():

@@ -193,7 +193,7 @@ def of_loop(loop: Loop, owner: Callable[[str], str], parameters: Mapping[str, Te
         gates={name: _series(row, torch.mean, len(states)) for name, row in gates.items()},
         gate_saturation={name: _series(row, flat_sigmoid, len(states)) for name, row in gates.items()},
         saturation=_series(loop.squashed, flat_tanh, len(states)),
-        radius=_radius(parameters.get(loop.weights[0])),
+        radius=_radius(parameters[loop.weights[0]]) if ".parametrizations." not in loop.weights[0] else math.nan,
     )
 
 
@@ -226,8 +226,8 @@ def _pulled_back(after: GradientEdge, before: GradientEdge, sample: int) -> Tens
     return (found if flat else found[:, sample]).flatten(1)
 
 
-def _radius(weight: Tensor | None) -> float:
-    square = weight is not None and weight.dim() == 2 and weight.shape[0] == weight.shape[1]  # noqa: PLR2004 - a matrix
-    if weight is None or not square or not bool(weight.isfinite().all()):
+def _radius(weight: Tensor) -> float:
+    square = weight.dim() == 2 and weight.shape[0] == weight.shape[1]  # noqa: PLR2004 - a matrix has two axes
+    if not square or not bool(weight.isfinite().all()):
         return math.nan
     return float(torch.linalg.eigvals(weight.detach().double()).abs().max())

@@ -72,6 +72,7 @@ class Kernels(TorchFunctionMode):
         self.fresh: dict[int, list[Tensor]] = {}
         self.attention = Attention()
         self.output: Any = None
+        self._constant = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
         self._names = {id(module): name for name, module in model.named_modules()}
         self._stack: list[str] = []
 
@@ -112,10 +113,13 @@ class Kernels(TorchFunctionMode):
         after = graph_clock()
         self.attention.see(func, args, result, self._here())
         if after > before:
-            data = [tensor for tensor in _tensors(args, kwargs) if not tensor.requires_grad and tensor.dim() > 0]
+            data = [tensor for tensor in _tensors(args, kwargs) if self._is_data(tensor)]
             if data:
                 self.fresh.update(dict.fromkeys(range(before, after), data))
         return result
+
+    def _is_data(self, tensor: Tensor) -> bool:
+        return not tensor.requires_grad and tensor.dim() > 0 and id(tensor) not in self._constant
 
     def _cell(self, kind: str, args: Sequence[Any]) -> Any:
         x, hx, w_x, w_h, b_x, b_h = (*args, None, None)[:6]

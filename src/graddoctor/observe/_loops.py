@@ -58,7 +58,7 @@ def loops(graph: Graph, parameters: Mapping[str, Tensor], fresh: Mapping[int, Se
         By number of a node, the data that went into its operation.
     """
     names = {id(parameter): name for name, parameter in parameters.items()}
-    carried = _carried(graph, names)
+    carried = _carried(graph, names, fresh)
     uses = _uses(graph, carried, names)
     vectors = {name for name, parameter in parameters.items() if parameter.dim() < 2}  # noqa: PLR2004 - a matrix has two
     chains = [chain for name, at in uses.items() if (chain := _chain(graph, name, _multiplied(at, name in vectors)))]
@@ -74,11 +74,14 @@ def loops(graph: Graph, parameters: Mapping[str, Tensor], fresh: Mapping[int, Se
 # --- uses of weights -------------------------------------------------------------------------------------------------
 
 
-def _carried(graph: Graph, names: Mapping[int, str]) -> dict[Node, frozenset[str]]:
+def _carried(
+    graph: Graph, names: Mapping[int, str], fresh: Mapping[int, Sequence[Tensor]]
+) -> dict[Node, frozenset[str]]:
     """For nodes that only rearrange or reckon with weights (no samples before them), the names of those weights."""
     carried: dict[Node, frozenset[str]] = {}
     for node in graph.nodes:  # inputs come before their users
-        if node.sort != WEIGHT and all(edge.source in carried for edge in node.inputs):
+        multiplies = node.sort == WEIGHT or node.kind in _SCALES
+        if not (multiplies and node.number in fresh) and all(edge.source in carried for edge in node.inputs):
             own = [names[id(leaf)] for leaf in node.leaves if id(leaf) in names]
             carried[node] = frozenset(own).union(*(carried[edge.source] for edge in node.inputs))
     return carried
@@ -208,7 +211,7 @@ def _loop(
 ) -> Loop:  # fmt: skip
     lead = family[0]
     inside, crossing = _inside(lead, carried)
-    states = [*_first(lead, carried), *lead.entering]
+    states = list(lead.entering)
     last = _twin(by_number, lead.uses, states[-1].source, -2, -1)
     if last is not None:
         states.append(Edge(last, 0, last, states[-1].output))
@@ -225,17 +228,6 @@ def _loop(
         gates=rows,
         squashed=_row(lead, by_number, tanhs[-1]) if tanhs else (),
     )
-
-
-def _first(chain: _Chain, carried: Mapping[Node, frozenset[str]]) -> list[Edge]:
-    """The state before the first use, if it is one of the loop: a vector times zeros is not seen to be a use."""
-    one, two = chain.uses[:2]
-    for edge in one.inputs:
-        twin, state = edge.source, chain.entering[0].source
-        same = twin.kind == state.kind and twin.shapes == state.shapes
-        if twin not in carried and same and state.number - twin.number == two.number - one.number:
-            return [edge]
-    return []
 
 
 def _middle(chain: _Chain) -> int:

@@ -160,6 +160,10 @@ class Unrolled:
         self.trail, self.connected = Trail(), False
         return self.trail
 
+    def forget(self) -> None:
+        """Let go of all states: they hold the graph, and the graph holds this run, where no collector looks."""
+        self.steps, self.output = {}, None
+
     def in_order(self) -> Iterator[Step]:
         """Yield the steps from the first time step to the last."""
         return (self.steps[time] for time in range(len(self.sizes)))

@@ -119,12 +119,16 @@ class _Look:
         """Run the step and read it: what carries a state, or else the inputs of what pays attention."""
         with undisturbed(self._model) as guard, uncompiled():
             guard.protect(tensor for _, tensor in tensors_in(batch))
-            with torch.inference_mode(mode=False), torch.enable_grad():
-                with Writes(guard), self.kernels.follow():
-                    value = loss(self._model, batch)
-                expect_one_number(value)
-                self.loss = float(value.detach())
-                return self._states(value) or self._at_inputs(value)
+            try:
+                with torch.inference_mode(mode=False), torch.enable_grad():
+                    with Writes(guard), self.kernels.follow():
+                        value = loss(self._model, batch)
+                    expect_one_number(value)
+                    self.loss = float(value.detach())
+                    return self._states(value) or self._at_inputs(value)
+            finally:
+                for run in self.kernels.layers:
+                    run.forget()
 
     def _at_inputs(self, value: Tensor) -> list[TemporalReading]:
         attention = self.kernels.attention
@@ -157,7 +161,10 @@ class _Look:
             return None, 0
         new = tuple(node for node in graph.nodes if node.number >= self._begin)
         for node in new:
-            node.inputs = [edge for edge in node.inputs if edge.source.number >= self._begin]
+            inputs = [edge for edge in node.inputs if edge.source.number >= self._begin]
+            if len(inputs) < len(node.inputs):  # to this step, what earlier ones left is data
+                self.kernels.fresh.setdefault(node.number, [])
+            node.inputs = inputs
         return Graph(graph.root, new), len(graph.nodes) - len(new)
 
     def _loops(self, graph: Graph | None) -> Iterator[Chain]:
@@ -170,7 +177,13 @@ class _Look:
             if id(parameter) not in known and not nn.parameter.is_lazy(parameter)
         }
         for loop in loops(graph, parameters, self.kernels.fresh):
-            yield of_loop(loop, lambda name: name.rpartition(".")[0], parameters)
+            yield of_loop(loop, _owner, parameters)
+
+
+def _owner(parameter: str) -> str:
+    """The module of a parameter; of one that stands behind another, the module of that."""
+    module, _, parametrized = parameter.partition(".parametrizations.")
+    return module if parametrized else parameter.rpartition(".")[0]
 
 
 def _gradients(value: Tensor, anchors: Sequence[Tensor], chains: Sequence[Chain]) -> list[Tensor | None]:

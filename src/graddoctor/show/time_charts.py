@@ -48,7 +48,8 @@ def lag_chart(recurrences: Sequence[ThroughTime], palette: Palette = LIGHT) -> C
     rules = alt.Chart(axes.data([{"left": float(level)} for level in _levels(points)]))
     layers: list[Any] = [rules.mark_rule(color=palette.quiet, strokeDash=[2, 4], opacity=0.7).encode(y=y), line]
     if marks:
-        shape = alt.Shape("mark:N", title=None, scale=alt.Scale(domain=list(_HORIZONS), range=["circle", "diamond"]))
+        scale = alt.Scale(domain=list(_HORIZONS), range=["circle", "diamond"])
+        shape = alt.Shape("mark:N", title=None, scale=scale, legend=alt.Legend(symbolFillColor=palette.quiet))
         horizons = alt.Chart(axes.data(marks)).mark_point(filled=True, size=75, opacity=1)
         tooltip = [alt.Tooltip(f"{field}:N") for field in ("name", "when", "mark", "lag")]
         layers.append(horizons.encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip))
