@@ -86,8 +86,8 @@ def gated_cell(facts: Facts) -> Remedy | None:
 
 
 def gated_cells(facts: Facts) -> list[Remedy]:
-    """Prescribe GRUs and LSTMs for cells without gates, each with the chrono initialization and with one bias."""
-    found = [_exchanged(facts, kind, chrono=chrono) for chrono in (True, False) for kind in (nn.GRU, nn.LSTM)]
+    """Prescribe LSTMs and GRUs for cells without gates, each with the chrono initialization and with one bias."""
+    found = [_exchanged(facts, kind, chrono=chrono) for chrono in (True, False) for kind in (nn.LSTM, nn.GRU)]
     return list({one.name: one for one in found if one is not None}.values())
 
 

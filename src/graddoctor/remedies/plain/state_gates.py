@@ -106,7 +106,7 @@ class StateGates(TorchFunctionMode):
     def gated(self, total: torch.Tensor, weight: str, state: torch.Tensor, activate: Any) -> Any:
         """Compute the new state, and keep a part of the old one."""
         gate: Any = owner_of_gate(weight, self.model).state_gate
-        kept = torch.sigmoid(gate(total))
+        kept = torch.sigmoid(gate(total.clone()))  # it may be overwritten by what is made of it
         self.sums = {key: one for key, one in self.sums.items() if one[1] != weight}
         self.joined.clear()
         return torch.lerp(activate(), state, kept)
