@@ -33,6 +33,7 @@ def readable(report: Report) -> Report:
         budget=readable_budget(report.budget, classes),
         heat=None if report.heat is None else _heat(report.heat, rows),
         activations=tuple(_layer(layer, classes) for layer in report.activations),
+        attention=tuple(replace(layer, name=_beside(layer.name, classes)) for layer in report.attention),
         classes={},
     )
 
