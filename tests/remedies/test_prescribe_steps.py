@@ -7,6 +7,7 @@ import torch
 from pasted import assert_same_when_pasted
 from remedy_recipes import mlp, recipe, same_training, sgd
 from torch import nn
+from torch.nn import functional
 
 from graddoctor.remedies.clipping import clip_lifted, clip_raised, clipping
 from graddoctor.remedies.decay import decay_added, decay_lifted, decay_lowered, decay_off_biases
@@ -120,6 +121,19 @@ def test_epsilon_comes_down_where_it_is_loud():
     assert_same_when_pasted(loud.recipe, epsilon(loud))
     assert epsilon(facts(optimizer=lambda m: torch.optim.AdamW(m.parameters(), eps=1e-6))) is None
     assert epsilon(facts()) is None
+
+
+def test_epsilon_comes_down_below_gradients_that_are_smaller_than_it():
+    def quiet(model, batch):
+        return 1e-10 * functional.cross_entropy(model(batch[0]), batch[1])
+
+    given = facts(loss=quiet, optimizer=lambda m: torch.optim.Adam(m.parameters(), 1e-2), epochs=12)
+    remedy = epsilon(given)
+    lowered = remedy.edits[0].arguments["highest"]
+    assert 1e-17 < lowered < 1e-13
+    stuck, moving = (train(one).losses[-4:].mean() * 1e10 for one in (given.recipe, remedy(given.recipe)))
+    assert moving < 0.9 * stuck
+    assert epsilon(Facts(remedy(given.recipe))) is None
 
 
 def grouped(model):

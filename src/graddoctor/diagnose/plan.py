@@ -31,6 +31,7 @@ from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.functions import HARSH, RECTIFIED, SMOOTH_SATURATING
 from graddoctor.remedies.graph import attached, unfrozen, unhooked
 from graddoctor.remedies.initialization import reinitialised
+from graddoctor.remedies.norm_places import loud_norms, ordinary_norms
 from graddoctor.remedies.optimizer import every_parameter, ordinary_epsilon, ordinary_momentum
 from graddoctor.remedies.penalty import no_penalty
 from graddoctor.remedies.precision import float32
@@ -57,6 +58,8 @@ ORDINARY_DEVIATION = 0.7
 def plan(seen: Observation, suspicions: tuple[Suspicion, ...]) -> Iterator[Step | None]:
     """Yield suspected causes in the order in which they are tried; ``None`` stands for the learning rate."""
     yield from _added(seen)
+    if drowned := loud_norms(seen.outcome.model):
+        yield Step(ordinary_norms(drowned))
     yield from _inputs(seen)
     if seen.yardstick.output_gap > OUTPUT_GAP:
         yield Step(bare_output(), structural=True)
@@ -153,6 +156,7 @@ def sick_start(seen: Observation) -> bool:
         or collapsed
         or worst(inner(look), lambda a: a.dead) >= ALMOST_ALL_DEAD
         or worst(inner(look), lambda a: a.saturated) >= ALMOST_ALL_SATURATED
+        or any(a.saturated >= ALMOST_ALL_SATURATED for a in look.attention)
         or _identical(seen)
         or not look.loss <= START_LOSS * abs(seen.yardstick.baseline)
     )

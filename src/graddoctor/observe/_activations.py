@@ -13,6 +13,7 @@ from torch import Tensor
 
 from graddoctor.observe import _samples as samples_of
 from graddoctor.observe._nonlinear import Nonlinearity
+from graddoctor.observe.attention import HIDDEN
 from graddoctor.observe.readings import ActivationReading
 
 _FLAT = 0.1  # a slope under this share of the steepest counts as saturated
@@ -54,10 +55,14 @@ class Before:
 def look_before(
     what: Nonlinearity, x: Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, in_place: bool
 ) -> Before:
-    """Measure the input; take the slope now if it needs the input and the operation will overwrite it."""
+    """Measure the input; take the slope now if it needs the input and the operation will overwrite it.
+
+    What a mask took out of a softmax is not a part of the signal, and counts as zero.
+    """
     early = in_place and what.slope is not None and not what.from_output
     slope = what.slope(x, x, args, kwargs) if early and what.slope is not None else None
-    return Before(samples_of.square(x), slope)
+    signal = x.masked_fill(x < HIDDEN, 0) if what.kind == "softmax" else x
+    return Before(samples_of.square(signal), slope)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class ActivationReading:
     zeros
         Share of outputs that are exactly zero.
     input_rms, output_rms
-        Root mean square before and after.
+        Root mean square before and after; what is masked before a softmax counts as zero.
     spread
         Norm of the differences between samples, ``‖h - mean_batch h‖ / √numel`` (``nan`` without a batch axis).
     gradient

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from statistics import median
 from typing import Any
 
 import torch
 
+from graddoctor.observe.epsilon import share_below
+from graddoctor.observe.probe import probe
 from graddoctor.remedies.edit import Edit
 from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.plain.steps import (
@@ -21,6 +25,7 @@ from graddoctor.remedies.plain.steps import (
 from graddoctor.remedies.rates import derived, rates
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause
+from graddoctor.train import loss_of
 
 ORDINARY_MOMENTUM = 0.9
 ORDINARY_EPSILON = 1e-8
@@ -30,6 +35,8 @@ HIGH_MOMENTUM = 0.97
 
 LOUD_EPSILON = 1e-6
 """Epsilon above which it is lowered: it stands beside the gradient's own root mean square."""
+
+_MOST_DROWNED = 0.5  # share of the entries whose gradient is under epsilon
 
 _CUSTOMARY: tuple[tuple[str, type[torch.optim.Optimizer], float, dict[str, Any], str], ...] = (
     ("Adam", torch.optim.Adam, 1e-3, {}, "Kingma and Ba 2015"),
@@ -87,13 +94,28 @@ def momentum(facts: Facts) -> Remedy | None:
 
 
 def epsilon(facts: Facts) -> Remedy | None:
-    """Lower an epsilon above 1e-6 to 1e-8.
+    """Lower an epsilon above 1e-6 to 1e-8, or one that is above most gradients to a thousandth of these.
 
-    Source: Kingma and Ba 2015.
+    Source: Kingma and Ba 2015; Wortsman et al. 2023 on gradients under the usual epsilon.
     """
-    values = [group.get("eps") for group in facts.optimizer.param_groups]
-    loud = any(isinstance(value, float) and value > LOUD_EPSILON for value in values)
-    return ordinary_epsilon() if loud else None
+    values = [value for group in facts.optimizer.param_groups if isinstance(value := group.get("eps"), float)]
+    highest = max(values, default=0.0)
+    if highest > LOUD_EPSILON:
+        return ordinary_epsilon()
+    drowned = _drowned(facts, highest) if highest > 0 else None
+    return None if drowned is None else ordinary_epsilon(drowned)
+
+
+def _drowned(facts: Facts, highest: float) -> float | None:
+    """A thousandth, as a power of ten, of the median gradient where that of most entries is under an epsilon."""
+    try:
+        look = probe(facts.model, lambda model, batch: loss_of(facts.recipe, model, batch), [facts.batch])
+    except Exception:  # noqa: BLE001 - what cannot be looked at has no small gradient that is known
+        return None
+    sizes = [p.gradient / math.sqrt(math.prod(p.shape)) for p in look.parameters if p.gradient]
+    if not sizes or not share_below(look.parameters, highest) > _MOST_DROWNED:
+        return None
+    return 10.0 ** math.floor(math.log10(median(sizes)) - 3)
 
 
 def optimizers(facts: Facts) -> list[Remedy]:
@@ -156,13 +178,14 @@ def ordinary_momentum() -> Remedy:
     return Remedy.written("momentum 0.9", (Cause.MOMENTUM,), [edit], source="Polyak 1964")
 
 
-def ordinary_epsilon() -> Remedy:
+def ordinary_epsilon(highest: float = ORDINARY_EPSILON) -> Remedy:
     """Adam's epsilon at 1e-8 where it is larger: an epsilon above the gradient's own scale swallows the step.
 
     Source: Kingma and Ba 2015.
     """
-    edit = Edit("optimizer", lower_epsilon, {"highest": ORDINARY_EPSILON})
-    return Remedy.written("epsilon 1e-8", (Cause.OPTIMIZER,), [edit], source="Kingma and Ba 2015")
+    edit = Edit("optimizer", lower_epsilon, {"highest": highest})
+    name = f"epsilon 1e{round(math.log10(highest))}"
+    return Remedy.written(name, (Cause.OPTIMIZER,), [edit], source="Kingma and Ba 2015")
 
 
 def every_parameter() -> Remedy:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from graddoctor.show import attention as table
 from graddoctor.show import charts, time_charts, words
 from graddoctor.show._axes import states
 from graddoctor.show._page import Detail, Figure, alone, figure, quick, rendered
@@ -25,6 +26,7 @@ def page(report: Report, detail: Detail) -> str:
         figures,
         report=report,
         words=words,
+        attention=table,
         ledger=None if budget is None or not budget.rows else ledger(budget, detail.rows, detail.parts),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from graddoctor.show import attention as table
 from graddoctor.show import words
 from graddoctor.show._marks import codes, pairs, plain
 from graddoctor.show.names import readable
@@ -33,6 +34,8 @@ def blocks(report: Report) -> Iterator[str]:
     if report.through_time:
         yield "## Through time"
         yield "\n".join(f"- {plain(words.through_time(one))}" for one in report.through_time)
+    if report.attention:
+        yield from attention(report)
     if report.losses is not None and report.losses.steps:
         yield "## Loss"
         yield plain(words.loss(report.losses))
@@ -55,6 +58,16 @@ def budget(waterfall: Waterfall) -> Iterator[str]:
     if waterfall.losses:
         yield plain(words.losses(waterfall))
     yield _table(waterfall)
+
+
+def attention(report: Report) -> Iterator[str]:
+    """Give what each attention does as a sentence and a table."""
+    yield "## Attention"
+    yield table.CAPTION
+    headings = [column.heading for column in table.COLUMNS]
+    lines = ["| " + " | ".join(["attention", *headings]) + " |", "| --- |" + " ---: |" * len(headings)]
+    lines += ["| " + " | ".join([plain(one.name), *table.cells(one)]) + " |" for one in table.shown(report.attention)]
+    yield "\n".join(lines)
 
 
 def _finding(place: int, finding: Finding) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.text import Text
 
+from graddoctor.show import attention as table
 from graddoctor.show import words
 from graddoctor.show._terminal import QUIET, Page
 from graddoctor.show.names import readable
@@ -32,6 +33,9 @@ def lay_out(page: Page, report: Report) -> None:
         page.gap()
         budget(page, report.budget)
     page.sentences("Through time", [words.through_time(one) for one in report.through_time])
+    if report.attention:
+        page.gap()
+        attention(page, report)
     if report.losses is not None and report.losses.steps:
         page.gap()
         page.say(words.loss(report.losses))
@@ -76,6 +80,25 @@ def _cause(page: Page, blame: Blame, label: str) -> None:
         page.say(blame.sentence, indent=11)
     if blame.remedies:
         page.say((f"try {', '.join(blame.remedies)}", "green"), indent=11)
+
+
+def attention(page: Page, report: Report) -> None:
+    """Tell what each attention does: as many of its figures as there is room for."""
+    layers = table.shown(report.attention, ROWS)
+    names = [page.clean(name) for name in words.fitted([layer.name for layer in layers], max(page.width // 3, 16))]
+    width = max(map(len, names))
+    rows = [[page.clean(cell) for cell in table.cells(layer)] for layer in layers]
+    headings = [column.heading for column in table.COLUMNS]
+    lines = [f"  {name:<{width}}" for name in ("", *names)]
+    for column, heading in enumerate(headings):
+        texts = [heading, *(row[column] for row in rows)]
+        room = max(map(len, texts))
+        if len(lines[0]) + room + 2 > page.width:
+            break
+        lines = [f"{line}  {text:>{room}}" for line, text in zip(lines, texts, strict=True)]
+    page.say(("Attention", "bold"), "  from the start of the training to its end")
+    for place, line in enumerate(lines):
+        page.console.print(Text(line, QUIET if place == 0 else ""), soft_wrap=True)
 
 
 def budget(page: Page, waterfall: Waterfall) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from graddoctor.diagnose.examine import Examination
 from graddoctor.observe import budget as observed
+from graddoctor.observe.attention import AttentionReading
 from graddoctor.observe.probe import Probe
 from graddoctor.observe.readings import ActivationReading
 from graddoctor.recipe import Recipe
@@ -20,11 +21,13 @@ from graddoctor.show.compose_time import through_time
 from graddoctor.show.names import called, told
 from graddoctor.show.report import (
     ActivationState,
+    AttentionState,
     Coverage,
     CutKind,
     Event,
     HeatMap,
     LayerActivation,
+    LayerAttention,
     LossCurve,
     LossShare,
     Part,
@@ -86,6 +89,7 @@ def compose(title: str, verdict: str, examination: Examination) -> Report:
         environment=_environment(seen.recipe),
         classes=dict(seen.start.classes),
         through_time=tuple(through_time(seen.probes)),
+        attention=tuple(_attention(seen.probes)),
     )
 
 
@@ -195,6 +199,25 @@ def _state(reading: ActivationReading, step: int) -> ActivationState:
         edges=tuple(map(float, edges)) if sound else (),
         shares=tuple(map(float, shares)) if sound else (),
     )
+
+
+def _attention(probes: tuple[Probe, ...]) -> Iterator[LayerAttention]:
+    start, end = probes[0], probes[-1]
+    last = {reading.name: reading for reading in end.attention} if end is not start else {}
+    for reading in start.attention:
+        later = last.get(reading.name)
+        yield LayerAttention(
+            name=reading.name,
+            heads=reading.heads,
+            keys=reading.keys,
+            start=_attended(reading, start.step),
+            end=None if later is None else _attended(later, end.step),
+        )
+
+
+def _attended(reading: AttentionReading, step: int) -> AttentionState:
+    figures = ("logit_max", "logit_std", "entropy", "saturated", "similarity", "mixed", "rank")
+    return AttentionState(step, **{name: _known(getattr(reading, name)) for name in figures})
 
 
 def _updates(probes: tuple[Probe, ...]) -> UpdateRatios | None:

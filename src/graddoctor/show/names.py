@@ -34,6 +34,7 @@ def readable(report: Report) -> Report:
         heat=None if report.heat is None else _heat(report.heat, rows),
         activations=tuple(_layer(layer, classes) for layer in report.activations),
         through_time=tuple(_recurrence(one, classes) for one in report.through_time),
+        attention=tuple(replace(layer, name=_beside(layer.name, classes)) for layer in report.attention),
         classes={},
     )
 

@@ -225,6 +225,37 @@ class ThroughTime:
 
 
 @dataclass(frozen=True)
+class AttentionState:
+    """What an attention did at one step, on one batch; ``None`` where a figure does not exist.
+
+    ``logit_max`` and ``logit_std``: of the logits that its mask allows. ``entropy``: of the rows, a share of the
+    logarithm of the number of keys allowed. ``saturated``: share of the rows with a probability above 0.99.
+    ``similarity`` and ``mixed``: mean cosine between two tokens, of the values that go in and of what comes out.
+    ``rank``: effective rank of these values.
+    """
+
+    step: int
+    logit_max: float | None = None
+    logit_std: float | None = None
+    entropy: float | None = None
+    saturated: float | None = None
+    similarity: float | None = None
+    mixed: float | None = None
+    rank: float | None = None
+
+
+@dataclass(frozen=True)
+class LayerAttention:
+    """One use of an attention, in the order of the forward pass, at the start and at the end of what was seen."""
+
+    name: str
+    heads: int
+    keys: int
+    start: AttentionState | None = None
+    end: AttentionState | None = None
+
+
+@dataclass(frozen=True)
 class UpdateRatios:
     """How far a step moved each parameter, ``‖update‖ / ‖weight‖``, at the probed steps.
 
@@ -338,8 +369,8 @@ class Report:
         Sentences: what was tried and did not help.
     trials
         Every experiment, the unsuccessful ones too.
-    budget, heat, activations, updates, losses, events
-        The pictures; ``None`` or empty where nothing was measured.
+    budget, heat, activations, attention, updates, losses, events
+        The pictures and tables; ``None`` or empty where nothing was measured.
     coverage, environment
         How much was seen, and on what machine with what versions.
     classes
@@ -365,6 +396,7 @@ class Report:
     environment: Mapping[str, str] = field(default_factory=dict)
     classes: Mapping[str, str] = field(default_factory=dict)
     through_time: tuple[ThroughTime, ...] = ()
+    attention: tuple[LayerAttention, ...] = ()
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:

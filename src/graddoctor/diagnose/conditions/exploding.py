@@ -10,6 +10,7 @@ from graddoctor.diagnose.conditions.vanishing import DECADES, hidden_rows, lost,
 from graddoctor.diagnose.observation import Observation
 from graddoctor.diagnose.suspicion import Suspicion
 from graddoctor.observe.probe import Probe
+from graddoctor.remedies.functions import MATRIX
 from graddoctor.terms import Cause, Condition
 
 _NORM_JUMP = 1e3
@@ -48,8 +49,11 @@ def exploding(seen: Observation) -> tuple[Suspicion, ...]:
 
 
 def signal_growth(look: Probe) -> float:
-    """Decades by which the values that nonlinearities are given grow over depth, largest over first."""
-    sizes = [a.input_rms for a in look.activations]
+    """Decades by which the values that nonlinearities are given grow over depth, largest over first.
+
+    Logits of an attention are products of two signals, and no measure of either.
+    """
+    sizes = [a.input_rms for a in look.activations if not (a.kind == "softmax" and len(a.shape) > MATRIX)]
     if not sizes or not sizes[0] > 0:
         return 0.0
     largest = max(sizes)

@@ -1,10 +1,11 @@
-"""SATURATION: half of the values after some bounded activation lie on its flat parts."""
+"""SATURATION: half of the values after some bounded activation, or of an attention's rows, lie on its flat parts."""
 
 from __future__ import annotations
 
 from graddoctor.diagnose.conditions.dead_units import feeding
 from graddoctor.diagnose.observation import Observation
 from graddoctor.diagnose.suspicion import Suspicion
+from graddoctor.observe.attention import AttentionReading
 from graddoctor.observe.probe import Probe
 from graddoctor.observe.readings import ActivationReading
 from graddoctor.terms import Condition
@@ -13,15 +14,18 @@ SHARE = 0.5
 
 
 def saturation(seen: Observation) -> tuple[Suspicion, ...]:
-    """Suspect bounded activations whose slope is under a tenth of its maximum for half of the values."""
+    """Suspect bounded activations whose slope is under a tenth of its maximum for half of the values.
+
+    An attention's softmax is one too, also where a fused kernel hides it.
+    """
     shares: dict[str, tuple[float, int]] = {}
     for look in seen.moments:
-        for a in inner(look):
+        for a in _flattening(look):
             if a.saturated >= SHARE and not a.nonfinite and a.saturated > shares.get(a.name, (0.0, 0))[0]:
                 shares[a.name] = (a.saturated, look.step)
     if not shares:
         return ()
-    modules = {a.name: a.module for look in seen.moments for a in look.activations}
+    modules = {a.name: a.module for look in seen.moments for a in _flattening(look)}
     ranked = sorted(shares, key=lambda name: (shares[name][1], -shares[name][0]))
     where = [n for name in ranked for n in (modules[name], *feeding(seen, modules[name])) if n]
     worst = max(share for share, _ in shares.values())
@@ -34,6 +38,10 @@ def saturation(seen: Observation) -> tuple[Suspicion, ...]:
             sentence=f"{worst:.0%} of the values of an activation lie where it is flat.",
         ),
     )
+
+
+def _flattening(look: Probe) -> tuple[ActivationReading | AttentionReading, ...]:
+    return (*inner(look), *look.attention)
 
 
 def inner(look: Probe) -> tuple[ActivationReading, ...]:
