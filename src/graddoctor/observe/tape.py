@@ -91,12 +91,15 @@ class Tape(Recorder):  # type: ignore[no-untyped-call] # torch leaves its hook f
         In forward order.
     sources
         By the index of their `Ref`: tensors whose making is no call here (inputs, embeddings).
+    begun
+        Those of them that a node of the graph made, by its number.
     """
 
     def __init__(self, model: nn.Module, guard: Guard) -> None:
         super().__init__(model, guard)
         self.calls: list[Call] = []
         self.sources: dict[int, Tensor] = {}
+        self.begun: dict[int, Ref] = {}
         self._refs: dict[int, tuple[Tensor, Ref]] = {}  # holds the tensors, so that no id is used again
         self._constants: dict[int, Tensor] = {}
         self._count = 0
@@ -172,6 +175,8 @@ class Tape(Recorder):  # type: ignore[no-untyped-call] # torch leaves its hook f
         if next(call.refs(), None) is None:
             pairs = zip(results, tensors, strict=True)
             self.sources |= {ref.index: t for ref, t in pairs if ref is not None and t is not None}
+            if number >= 0:
+                self.begun[number] = call.out
         else:
             self.calls.append(call)
 

@@ -25,11 +25,12 @@ class ExpectedFlow(Flow):
     def __init__(self, graph: Graph, tape: Tape, laws: Propagation, late: Cut) -> None:
         super().__init__(graph)
         self._laws = laws
-        self._made = {ref.index: call for call in tape.calls for ref in call.results if ref is not None}
+        self._made = {ref.index: call.number for call in tape.calls for ref in call.results if ref is not None}
+        self._made |= {ref.index: number for number, ref in tape.begun.items()}
         self._raw = {node.number: node for node in graph.nodes}
         self._gradients: dict[int, Gradient] = {}
         self._carried: dict[tuple[int, int], float] = {}  # squared norm from the node to the one before it
-        self._outs: dict[int, list[Ref]] = {}
+        self._outs: dict[int, list[Ref]] = {number: [ref] for number, ref in tape.begun.items()}
         for call in tape.calls:
             if call.number >= 0 and call.number not in self._outs:
                 self._outs[call.number] = [ref for ref in call.results if ref is not None]
@@ -85,7 +86,7 @@ class ExpectedFlow(Flow):
     def _carry(self, user: int, ref: Ref, squared: float) -> None:
         made = self._made.get(ref.index)
         if made is not None and user >= 0:
-            key = (user, made.number)
+            key = (user, made)
             self._carried[key] = self._carried.get(key, 0.0) + squared
 
     def _pass(self, call: Call) -> None:
@@ -131,7 +132,7 @@ class ExpectedFlow(Flow):
         """Continue without theory: hand a random gradient through the node itself."""
         node = self._raw.get(call.number)
         gains = measured_gains(node) if node is not None else {}
-        numbers = {made.number: ref for ref in call.refs() if (made := self._made.get(ref.index)) is not None}
+        numbers = {made: ref for ref in call.refs() if (made := self._made.get(ref.index)) is not None}
         for number, gain in gains.items():
             source = numbers.get(number)
             if source is None:
@@ -169,7 +170,7 @@ class ExpectedSpreads:
 
     def __init__(self, tape: Tape, laws: Propagation) -> None:
         self._laws = laws
-        self._outs: dict[int, Ref] = {}
+        self._outs: dict[int, Ref] = dict(tape.begun)
         for call in tape.calls:
             if call.number >= 0:
                 self._outs.setdefault(call.number, call.out)

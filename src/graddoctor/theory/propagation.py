@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from graddoctor.observe.tape import Call, Ref, Tape
-from graddoctor.theory.composite import SMALLEST, Composite, nodes, paired, spectra
+from graddoctor.theory.composite import DEGREE, SMALLEST, Composite, nodes, paired, spectra
 from graddoctor.theory.laws import Law, flat, measured
 from graddoctor.theory.rules import PAIRS, RULES
 from graddoctor.theory.rules.step import Scene, Step
 
 _EVEN = 1.5  # a map of lengths that varies by a smaller factor is taken for even
 _POINTS = 7
+_ROUNDING = 1e-12
 _SMALLEST = 1e-12  # lengths are told apart down to this share of the longest
 
 
@@ -153,6 +154,8 @@ def _integrated(composite: Composite, out: int, found: Propagation) -> tuple[Law
     middle = looks[0] if len(looks) == 1 else _Look(composite, out, root.average, root.mean)
     between, along = (middle.correlation(one) for one in (root.between, root.along))
     function, slope = spectra(torch.stack((middle.value, middle.slope)), middle.weights, middle.standard)
+    if root.fixed:  # the same everywhere, so that its function is too
+        function, slope = (_alone(middle.over(one)) for one in (middle.value, middle.slope))
     law = Law(
         square=_mapped(root.square, lengths, [look.over(look.value) for look in looks]),
         mean=float(middle.weights @ middle.value),
@@ -165,6 +168,11 @@ def _integrated(composite: Composite, out: int, found: Propagation) -> tuple[Law
     slopes = _mapped(root.square, lengths, [look.over(look.slope) for look in looks])
     inner = {index: middle.over(one) for index, one in middle.slopes.items()}
     return law, Slopes(slopes, paired(slope, along), inner, middle)
+
+
+def _alone(square: float) -> Tensor:
+    """Spectrum of a constant."""
+    return torch.tensor([square] + [0.0] * DEGREE, dtype=torch.float64)
 
 
 class _Look:
@@ -184,8 +192,8 @@ class _Look:
         return float(self.weights @ function.square())
 
     def correlation(self, product: float) -> float:
-        """Correlation of two roots with this mean product."""
-        return (product - self.mean**2) / self.variance if self.variance > 0 else 1.0
+        """Correlation of two roots with this mean product; what hardly varies is the same everywhere."""
+        return (product - self.mean**2) / self.variance if self.variance > _ROUNDING * self.mean**2 else 1.0
 
     def at_largest(self, of: int) -> float:
         """E[φ'²] where the root is the largest of so many."""

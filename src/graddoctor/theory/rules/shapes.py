@@ -8,6 +8,8 @@ from graddoctor.observe.tape import Call, Ref
 from graddoctor.theory.laws import Gradient, Law, flat
 from graddoctor.theory.rules.step import Pull, Scene, Step
 
+_WITH_HEADS = 5  # axes of keys that several heads share: (sample, head, copy, place, feature)
+
 MOVES = frozenset({"t", "transpose", "permute", "swapaxes", "movedim", "numpy_t"})
 
 
@@ -60,12 +62,15 @@ def copies(call: Call, scene: Scene) -> Step | None:
     if not isinstance(ref, Ref):
         return None
     law, count = scene(ref), call.out.numel / max(ref.numel, 1)
+    heads = len(call.out.shape) >= _WITH_HEADS
+    along = law.along if heads or count == 1 else law.average
 
     def back(gradient: Gradient) -> Gradient:
-        square = count * gradient.average + count * (count - 1) * gradient.along
-        return Gradient(flat(square, len(ref.shape)), count**2 * gradient.along)
+        together = 0.0 if heads else count * (count - 1) * gradient.along
+        square = count * gradient.average + together
+        return Gradient(flat(square, len(ref.shape)), count * gradient.along + together)
 
-    after = Law(flat(law.average, len(call.out.shape)), law.mean, law.between, law.average if count > 1 else law.along)
+    after = Law(flat(law.average, len(call.out.shape)), law.mean, law.between, along)
     return Step((after,), (Pull(ref, back),))
 
 
