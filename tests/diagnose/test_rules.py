@@ -80,6 +80,13 @@ def test_the_start_is_told_before_a_later_and_larger_loss():
     assert (later.at_start, later.numbers["step"]) == (False, make.STEPS)
 
 
+def test_what_is_lost_over_time_is_not_lost_over_depth():
+    rows = (*(make.row(f"cell {k}", -1.0, modules=("cell",)) for k in range(8)), make.row("out"))
+    over_time = make.look(budget=make.budget(*rows), temporal=(make.reading("cell", -0.5),))
+    assert vanishing(make.observation(over_time)) == ()
+    assert one(vanishing(make.observation(make.look(budget=make.budget(*rows))))).numbers["decades_lost"] == 8
+
+
 def test_no_state_of_the_network_no_suspicion():
     gone = make.budget(make.row("fc1", -9.0), make.row("out"))
     between = make.observation(make.look(), make.look(5, budget=gone), make.look(make.STEPS))

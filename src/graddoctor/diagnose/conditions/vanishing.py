@@ -16,7 +16,7 @@ DECADES = 3.0
 
 def vanishing(seen: Observation) -> tuple[Suspicion, ...]:
     """Suspect a gradient, or a signal, that is lost over depth at some probe."""
-    looks = [(look, lost(look)) for look in _finite(seen)]
+    looks = [(look, _lost_over_depth(look)) for look in _finite(seen)]
     gone = [(look, decades) for look, decades in looks if decades >= DECADES]
     if not gone:
         return ()
@@ -46,6 +46,15 @@ def lost(look: Probe) -> float:
     if look.budget is None or look.budget.cut:
         return 0.0
     return -sum(per_element(row) for row in hidden_rows(look.budget))
+
+
+def _lost_over_depth(look: Probe) -> float:
+    """The same without the rows of loops over time, which are told by what happens through time."""
+    looped = {name for reading in look.temporal for name in reading.modules}
+    if not looped or look.budget is None or look.budget.cut:
+        return lost(look)
+    rows = hidden_rows(look.budget)
+    return -sum(per_element(row) for row in rows if not row.modules or not looped.issuperset(row.modules))
 
 
 def per_element(row: Row) -> float:
