@@ -21,7 +21,7 @@ from graddoctor.diagnose.conditions.underflow import underflow
 from graddoctor.diagnose.conditions.unscaled_input import oddity, unscaled_input
 from graddoctor.diagnose.conditions.vanishing import hidden_rows, lost, vanishing
 from graddoctor.diagnose.rules import RULES, suspect
-from graddoctor.observe.ledger import Signal
+from graddoctor.observe.alike import AlikeReading
 from graddoctor.prove.yardstick import Yardstick
 from graddoctor.terms import Cause, Condition
 
@@ -522,11 +522,17 @@ def test_what_is_kept_is_what_was_lost_whatever_the_scale(decades, steps):
 
 def test_many_equal_blocks_are_suspected_where_much_is_left_to_gain():
     names = tuple(f"layer{k}" for k in range(30))
-    alike = replace(make.budget(make.row("fc1")), signal=Signal(levels=(0.0, -2.0), relative=(0.0, -2.0)))
-    suspicion = one(degradation(make.observation(make.look(budget=alike), deep_blocks=names, progress=0.3)))
+    signs = (AlikeReading("layer0", 0.2, 20.0, 0.1), AlikeReading("layer29", 0.99, 2.0, 0.9))
+    suspicion = one(degradation(make.observation(deep_blocks=names, alike=signs, progress=0.3)))
     assert suspicion.condition is Condition.DEGRADATION
     assert suspicion.modules == names
-    assert dict(suspicion.numbers) == {"equal_blocks": 30.0, "progress": 0.3, "spread_of_samples_decades": -2.0}
-    assert suspicion.sentence.endswith("behind them samples differ by 0.01 of their size.")
+    expected = {"first_similarity": 0.2, "last_similarity": 0.99, "shared_gradient": 0.1}
+    assert dict(suspicion.numbers) == {"equal_blocks": 30.0, "progress": 0.3, **expected}
+    assert "0.20 at the first and 0.99 at the last" in suspicion.sentence
+    assert suspicion.sentence.endswith("share 10% of their gradient at the first.")
+    assert set(one(degradation(make.observation(deep_blocks=names, progress=0.3))).numbers) == {
+        "equal_blocks",
+        "progress",
+    }
     assert degradation(make.observation(deep_blocks=names, progress=0.95)) == ()
     assert degradation(make.observation(progress=0.3)) == ()

@@ -20,6 +20,7 @@ from graddoctor.diagnose.origin import origin_of
 from graddoctor.diagnose.rules import RULES, suspect
 from graddoctor.diagnose.suspicion import Rule, Suspicion
 from graddoctor.errors import RecipeError
+from graddoctor.observe.alike import AlikeReading, alike
 from graddoctor.prove.experiment import Arm, Bench, Plain
 from graddoctor.prove.yardstick import Yardstick, measure, smoothed, window_of
 from graddoctor.randomness import kept_random_state, seed_everything
@@ -32,7 +33,7 @@ from graddoctor.remedies.initialization import deviation
 from graddoctor.remedies.precision import uses_low_precision
 from graddoctor.remedies.survey import Survey
 from graddoctor.terms import Cause, Condition, Finding, Severity, Trial
-from graddoctor.train import BatchSource, Outcome, build_model, train
+from graddoctor.train import BatchSource, Outcome, build_model, loss_of, train
 
 LEARNS = 0.1
 """A run that removes less than this share of the constant predictor's loss does not learn."""
@@ -212,10 +213,10 @@ def observe(
         raise KeyboardInterrupt
     try:
         monitor.finish(outcome)
-        seen, deviations, deep = _survey(recipe)
+        seen, deviations, deep, similar = _survey(recipe)
         yardstick = measure(recipe, seen)
     except KeyboardInterrupt:
-        seen, deviations, deep, yardstick = None, {}, (), _provisional(outcome)
+        seen, deviations, deep, similar, yardstick = None, {}, (), (), _provisional(outcome)
         outcome = replace(outcome, ended=INTERRUPTED)
     if logbook:
         logbook.ended(outcome.steps, outcome.ended)
@@ -228,6 +229,7 @@ def observe(
         progress=progress_of(outcome.losses, outcome.steps_per_epoch, yardstick),
         survey=seen,
         deep_blocks=deep,
+        alike=similar,
         deviations=deviations,
         raw_norms=raw,
         clipped_norms=clipped,
@@ -272,11 +274,24 @@ def progress_of(losses: Numbers, steps_per_epoch: int, yardstick: Yardstick) -> 
     return yardstick.progress(smoothed(losses, window_of(steps_per_epoch, len(losses))))
 
 
-def _survey(recipe: Recipe) -> tuple[Survey | None, dict[str, float], tuple[str, ...]]:
+def _survey(
+    recipe: Recipe,
+) -> tuple[Survey | None, dict[str, float], tuple[str, ...], tuple[AlikeReading, ...]]:
     """What the forward pass does with each weight, how far each is off, and the blocks that make it deep."""
     facts = Facts(recipe)
     off = deviation(facts.model, facts.survey) if facts.survey else {}
-    return facts.survey, off, deep_blocks(facts)
+    deep = deep_blocks(facts)
+    return facts.survey, off, deep, _alike(facts, deep)
+
+
+def _alike(facts: Facts, deep: tuple[str, ...]) -> tuple[AlikeReading, ...]:
+    """What becomes of the samples from the first of many blocks to the last."""
+    if not deep:
+        return ()
+    try:
+        return alike(facts.model, lambda m, b: loss_of(facts.recipe, m, b), facts.batch, (deep[0], deep[-1]))
+    except Exception:  # noqa: BLE001 - a sign that cannot be read is missing, and nothing rests on it
+        return ()
 
 
 def _bench(recipe: Recipe, plain: Plain, deadline: float, tell: Tell) -> Bench:

@@ -14,6 +14,7 @@ from torch import nn
 from typing_extensions import override
 
 from graddoctor.diagnose.logbook import Logbook
+from graddoctor.observe.alike import AlikeReading
 from graddoctor.observe.probe import Probe, probe
 from graddoctor.observe.readings import ActivationReading, ParameterReading
 from graddoctor.prove.yardstick import Yardstick
@@ -58,6 +59,8 @@ class Observation:
         What follows each weight in the forward pass; ``None`` where it could not be read.
     deep_blocks
         Equal blocks that stand in a row with nothing that leads past them, where they are many.
+    alike
+        What the first and the last of these give for the samples of a batch, before the first step.
     deviations
         By module: decades between its weights' scale and the scale that its activation asks for.
     raw_norms, clipped_norms
@@ -79,6 +82,7 @@ class Observation:
     progress: float
     survey: Survey | None = None
     deep_blocks: tuple[str, ...] = ()
+    alike: tuple[AlikeReading, ...] = ()
     deviations: dict[str, float] = field(default_factory=dict)
     raw_norms: Numbers = field(default_factory=lambda: np.zeros(0))
     clipped_norms: Numbers = field(default_factory=lambda: np.zeros(0))
