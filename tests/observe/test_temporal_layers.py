@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from temporal_twin import Twin
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence
+from torch.utils.checkpoint import checkpoint
 
 from graddoctor.observe._cells import CELLS
 from graddoctor.observe.temporal import through_time
@@ -154,6 +155,45 @@ def test_longer_than_float32_reaches():
     assert look.cut is None
     assert look.loss_gradient[0] == 0
     assert "float32 holds nothing" in look.notes[0]
+
+
+@pytest.mark.parametrize("name", ["tanh stacked", "lstm", "lstm projected", "gru"])
+def test_a_sequence_in_pieces_is_the_same_sequence(name):
+    module = built(name)
+    x = torch.randn(12, 3, 5)
+
+    def in_pieces(net, x):
+        state, shown = None, []
+        for piece in x.split((5, 1, 6)):
+            out, state = net(piece, state)
+            shown.append(out)
+        return weighed(torch.cat(shown))
+
+    whole, pieces = through_time(module, lambda net, x: weighed(net(x)[0]), x), through_time(module, in_pieces, x)
+    for one, other in zip(whole, pieces, strict=True):
+        assert other.lag_gradient == CLOSE(one.lag_gradient, rel=1e-4)
+        assert other.cell_lag_gradient == CLOSE(one.cell_lag_gradient, rel=1e-4)
+        assert other.loss_gradient == CLOSE(one.loss_gradient, rel=1e-4)
+        assert (other.steps, other.gates.keys()) == (12, one.gates.keys())
+        assert other.spectrum.largest == CLOSE(one.spectrum.largest, rel=1e-4)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_layer_in_a_checkpoint(reentrant):
+    module, x = built("gru"), torch.randn(6, 2, 5)
+
+    def loss(net, x):
+        return weighed(checkpoint(lambda x: net(x)[0], x, use_reentrant=reentrant))
+
+    x.requires_grad_()
+    (plain,) = through_time(module, lambda net, x: weighed(net(x)[0]), x)
+    (one,) = through_time(module, loss, x)
+    assert one.lag_gradient == CLOSE(plain.lag_gradient, rel=1e-6)
+    if not reentrant:
+        assert one.loss_gradient == CLOSE(plain.loss_gradient, rel=1e-6)
+    else:  # its first pass leaves no graph
+        assert one.loss_gradient == (0.0,) * 6
+        assert "without a graph" in one.notes[0]
 
 
 def test_exploding_beyond_float32_is_read_as_well():

@@ -10,8 +10,9 @@ al. 2014; Cho et al. 2014 in the form of cuDNN, which resets after the matrix pr
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -34,19 +35,28 @@ class Weights:
 
 @dataclass(frozen=True)
 class Step:
-    """One step, as far as its way back and its readings need it."""
+    """One step, as far as its way back and its readings need it.
+
+    ``factors`` makes the parts of the derivative; they are made once, and only when a way back asks for them.
+    """
 
     h: Tensor
     c: Tensor | None
-    parts: Mapping[str, Tensor] = field(default_factory=dict)
+    factors: Callable[[], Mapping[str, Tensor]]
     gates: Mapping[str, Tensor] = field(default_factory=dict)
     squashed: Tensor | None = None  # the values of a tanh that the state passes
+
+    @cached_property
+    def parts(self) -> Mapping[str, Tensor]:
+        """The factors, by name."""
+        with torch.no_grad():
+            return self.factors()
 
     def of(self, sample: int) -> Step:
         """Take one sample's step, as a batch of one."""
         one = slice(sample, sample + 1)
         c = None if self.c is None else self.c[one]
-        return Step(self.h[one], c, {name: part[one] for name, part in self.parts.items()})
+        return Step(self.h[one], c, lambda: {name: part[one] for name, part in self.parts.items()})
 
 
 @dataclass(frozen=True)
@@ -94,11 +104,10 @@ class Vanilla(Cell):
     @override
     def step(self, x: Tensor, h: Tensor, c: Tensor | None, weights: Weights) -> Step:
         before = _plus(x, h, weights)
-        if self.kind == "rnn_tanh":
-            h = before.tanh()
-            return Step(h, None, {"slope": 1 - h * h}, squashed=h)
-        h = before.relu()
-        return Step(h, None, {"slope": (h > 0).to(h.dtype)})
+        tanh = self.kind == "rnn_tanh"
+        h = before.tanh() if tanh else before.relu()
+        parts = (lambda: {"slope": 1 - h * h}) if tanh else (lambda: {"slope": (h > 0).to(h.dtype)})
+        return Step(h, None, parts, squashed=h if tanh else None)
 
     @override
     def back(self, dh: Tensor, dc: Tensor | None, step: Step, weights: Weights) -> Back:
@@ -121,7 +130,7 @@ class Lstm(Cell):
         after = f * c + i * g
         squashed = after.tanh()
         shown = o * squashed
-        parts = {
+        parts = lambda: {  # noqa: E731 - what comes of the names above
             "i": g * i * (1 - i),
             "f": c * f * (1 - f),
             "g": i * (1 - g * g),
@@ -154,8 +163,11 @@ class Gru(Cell):
         (x_r, x_z, x_n), (h_r, h_z, h_n) = x.chunk(3, dim=-1), fed.chunk(3, dim=-1)
         r, z = (x_r + h_r).sigmoid(), (x_z + h_z).sigmoid()
         n = (x_n + r * h_n).tanh()
-        into = (1 - z) * (1 - n * n)
-        parts = {"n": into, "z": (h - n) * z * (1 - z), "r": into * h_n * r * (1 - r), "reset": r, "keep": z}
+
+        def parts() -> dict[str, Tensor]:
+            into = (1 - z) * (1 - n * n)
+            return {"n": into, "z": (h - n) * z * (1 - z), "r": into * h_n * r * (1 - r), "reset": r, "keep": z}
+
         return Step(n + z * (h - n), None, parts, {"update": z, "reset": r}, n)
 
     @override

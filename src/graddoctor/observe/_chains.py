@@ -12,15 +12,14 @@ from torch.autograd.graph import GradientEdge
 
 from graddoctor.observe._cells import CELLS, jacobian
 from graddoctor.observe._kernels import CellCall
-from graddoctor.observe._lags import cotangent, over_samples, power, profile, underflow
+from graddoctor.observe._lags import LIFT, cotangent, over_samples, power, profile, underflow
 from graddoctor.observe._loops import Loop
 from graddoctor.observe._spectra import spectrum
 from graddoctor.observe._states import flat_gates, flat_sigmoid, flat_tanh, openness, read, saturation
 from graddoctor.observe.graph import Edge, Node
 from graddoctor.observe.readings import TemporalReading
 
-_LIFT = 2.0**100  # a cotangent of this size has 68 decades before float32 ends; where it overflows, one of size 1 goes
-_SMALL = 512  # numbers in a state whose Jacobian is worth so many ways back
+_SMALL = 256  # numbers in a state whose Jacobian is worth so many ways back
 
 Series = Mapping[str, tuple[float, ...]]
 
@@ -92,7 +91,7 @@ class _Lag:
     def __init__(self, chain: Chain) -> None:
         entering = cotangent(torch.empty(_shape(chain.states[-1]), dtype=_dtype(chain.states[-1])))
         entering = entering.to(_device(chain.states[-1]))
-        for size in (_LIFT, 1.0):
+        for size in (2.0**LIFT, 1.0):
             found = _gradients(chain.states[-1], [*chain.states, *chain.cells], entering * size)
             if all(bool(one.isfinite().all()) for one in found if one is not None):
                 break

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 UNDERFLOW = -45.0  # log10 under which float32 holds nothing, not even a subnormal number
+LIFT = 100  # log2 of a cotangent that has 68 decades before float32 ends; where it overflows, one of size 1 is sent
 _SEED = 20240229
 
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from graddoctor.observe._cells import jacobian
-from graddoctor.observe._lags import aligned, cotangent, over_samples, power, profile, underflow
+from graddoctor.observe._lags import LIFT, aligned, cotangent, over_samples, power, profile, underflow
 from graddoctor.observe._spectra import spectrum
 from graddoctor.observe._states import flat_gates, openness, saturation
 from graddoctor.observe._unrolled import Trail, Unrolled
 from graddoctor.observe.readings import Spectrum, TemporalReading
 
-_LARGEST = 1024  # numbers in a state whose Jacobian is still decomposed
+_LARGEST = 512  # numbers in a state whose Jacobian is still decomposed
 
 
 def readings(
@@ -34,6 +34,7 @@ def readings(
     """
     groups: dict[tuple[str, int, bool], list[Unrolled]] = {}
     for run in runs:
+        run.listen()
         groups.setdefault((run.module, run.layer, run.reverse), []).append(run)
     for (module, layer, reverse), calls in groups.items():
         several = max(key[1] for key in groups if key[0] == module)
@@ -78,14 +79,27 @@ def _over_calls(calls: Sequence[Unrolled]) -> tuple[Trail, ...]:
     ragged = any(set(call.sizes) != {last.sizes[0]} for call in calls)
     if ragged or last.reverse or last.output is None or last.output.grad_fn is None:
         return ()
-    trails = [call.listen() for call in calls]
-    entering = torch.zeros_like(last.output)
-    entering[last.rows(last.times[-1])] = _enters(last)
-    torch.autograd.grad(last.output, [call.anchor for call in calls], entering, retain_graph=True, allow_unused=True)
+    trails = _sent_back(calls, LIFT)
+    if not all(bool(norms.isfinite().all()) for trail in trails for norms in trail.hidden.values()):
+        trails = _sent_back(calls, 0)
     first = len(calls) - 1
     while first and calls[first].given and calls[first - 1].connected:
         first -= 1
+    for call in calls:
+        call.listen()  # states of all layers are handed on as one tensor: other layers' adjoints come by here as zeros
     return tuple(trails[first:])
+
+
+def _sent_back(calls: Sequence[Unrolled], lift: int) -> list[Trail]:
+    """Send a cotangent of size 2**lift back from the end of the last call, and keep where it came by."""
+    last, trails = calls[-1], [call.listen() for call in calls]
+    assert last.output is not None  # noqa: S101 - the caller has looked
+    entering = torch.zeros_like(last.output)
+    entering[last.rows(last.times[-1])] = _enters(last) * 2.0**lift
+    torch.autograd.grad(last.output, [call.anchor for call in calls], entering, retain_graph=True, allow_unused=True)
+    for trail in trails:
+        trail.scale = {time: torch.full_like(norms, -lift) for time, norms in trail.hidden.items()}
+    return trails
 
 
 def _enters(run: Unrolled) -> Tensor:
@@ -118,8 +132,13 @@ def _reading(name: str, chain: _Chain, of_loss: Mapping[Unrolled, Trail]) -> Tem
         gates=openness(steps),
         gate_saturation=flat_gates(steps),
         saturation=saturation(steps),
-        notes=(*chain.notes, *underflow(lag, steps[0].h.dtype)),
+        notes=(*chain.notes, *_hidden(first), *underflow(lag, steps[0].h.dtype)),
     )
+
+
+def _hidden(run: Unrolled) -> tuple[str, ...]:
+    note = "it ran without a graph (in no_grad, or in a re-entrant checkpoint): the gradient of the loss is not seen"
+    return () if run.recorded else (note,)
 
 
 def _spectrum(calls: Sequence[Unrolled]) -> Spectrum | None:

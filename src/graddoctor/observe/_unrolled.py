@@ -71,8 +71,9 @@ class Unrolled:
         By time step, filled when it has run.
     trail
         Where the next way back leaves its norms.
-    given, connected
-        Whether the first state came out of the graph, and whether an adjoint has come back through this run.
+    given, recorded, connected
+        Whether the first state came out of the graph, whether this run is in the graph itself, and whether an adjoint
+        has come back through it.
     """
 
     def __init__(
@@ -84,12 +85,12 @@ class Unrolled:
         self.trail = Trail()
         self.output: Tensor | None = None
         self.anchor = torch.zeros((), requires_grad=True)
-        self.given = self.connected = False
+        self.given = self.recorded = self.connected = False
         self._starts = (0, *accumulate(self.sizes))
 
     def __call__(self, x: Tensor, h: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Run on ``x`` (rows, gates · units): outputs (rows, outputs), last hidden and cell state of every sample."""
-        self.given = h.requires_grad
+        self.given, self.recorded = h.requires_grad, torch.is_grad_enabled()
         outputs, h_n, c_n = _Through.apply(self, x, h, c, self.anchor)  # type: ignore[no-untyped-call]
         self.output = outputs
         return outputs, h_n, c_n

@@ -140,11 +140,12 @@ class _Look:
 
     def _states(self, value: Tensor) -> list[TemporalReading]:
         graph, older = self._graph(value)
-        runs = self.kernels.layers
+        runs = tuple(self.kernels.layers)
         with torch.no_grad():
             chains = [*of_cells(self.kernels.cells, self._named), *self._loops(graph)]
             trails = {run: run.listen() for run in runs}
-            of_loss = _gradients(value, [run.anchor for run in runs], chains)
+            with self.kernels:  # a checkpoint runs its part again on the way back
+                of_loss = _gradients(value, [run.anchor for run in runs], chains)
             found = [*layer_readings(runs, trails, self._named), *_read(chains, of_loss)]
         if older:
             note = (
