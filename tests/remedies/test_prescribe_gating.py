@@ -21,14 +21,16 @@ from graddoctor.train import build_model, train
 
 def with_gates(kind=nn.LSTM, bias=-5.0, **options):
     def build():
-        model = Layer(kind, **options)
-        open_gates(model, ["cell"], bias=bias)
+        model, place = Layer(kind, **options), 16  # the second gate: of an LSTM to forget, of a GRU to update
+        with torch.no_grad():
+            model.cell.bias_ih_l0[place : 2 * place] = bias
+            model.cell.bias_hh_l0[place : 2 * place] = 0.0
         return model
 
     return build
 
 
-def rectified(gain=1.2):
+def rectified(gain=3.0):
     model = Layer(nonlinearity="relu")
     with torch.no_grad():
         model.cell.weight_hh_l0.copy_(gain * torch.eye(16))
@@ -39,26 +41,36 @@ def end_of(outcome):
     return float(outcome.losses[-10:].mean())
 
 
+def wild():
+    """A tanh cell whose recurrent weights have a spectral radius of about three."""
+    model = Layer()
+    nn.init.normal_(model.cell.weight_hh_l0, std=3 / 4)
+    return model
+
+
 CURED = {
-    "tanh": (gated_cell, Layer, 0.01),
-    "tanh, GRU": (lambda facts: gated_cells(facts)[1], Layer, 0.01),
-    "packed": (gated_cell, Packed, 0.01),
-    "cell": (gated_cell, Stepped, 0.01),
-    "by hand": (gated_cell, Spelled, 0.01),
-    "joined": (gated_cell, Joined, 0.01),
+    "tanh": (gated_cell, Layer, 0.02),
+    "tanh, GRU": (lambda facts: gated_cells(facts)[1], Layer, 0.02),
+    "wild": (lambda facts: gated_cells(facts)[1], wild, 0.02),
+    "cell": (gated_cell, Stepped, 0.02),
+    "by hand": (gated_cell, Spelled, 0.02),
+    "joined": (gated_cell, Joined, 0.02),
     "shut LSTM": (gates_opened, with_gates(), 0.02),
-    "shut LSTM, one bias": (forget_bias, with_gates(), 0.02),
-    "shut GRU": (gates_opened, with_gates(nn.GRU), 0.01),
-    "rectified": (recurrence_restarted, lambda: rectified(1.5), 0.003),
+    "shut LSTM, one bias": (forget_bias, with_gates(), 0.005),
+    "shut GRU": (gates_opened, with_gates(nn.GRU), 0.02),
+    "orthogonal": (recurrence_restarted, Layer, 0.01),
+    "rectified": (recurrence_restarted, rectified, 0.003),
+    "identity": (identity, rectified, 0.003),
+    "radius": (rescaled, rectified, 0.003),
 }
 
 
 @pytest.mark.parametrize(("prescribe", "build", "rate"), CURED.values(), ids=CURED)
 def test_the_right_remedy_remembers_what_was_forgotten(prescribe, build, rate):
-    given = remembering(build, rate)
+    given = remembering(build, rate, steps=48, epochs=10 if rate > 0.01 else 25)
     sick, cured = train(given), train(prescribe(Facts(given))(given))
-    assert not end_of(sick) < 1.0
-    assert end_of(cured) < 0.3
+    assert not end_of(sick) < 0.6
+    assert end_of(cured) < 0.4
 
 
 WAYS = {
@@ -195,7 +207,7 @@ def test_recurrent_weights_are_orthogonal_whatever_else_they_are_given():
 
 def test_inputs_beside_the_state_leave_it_its_radius():
     given = remembering(lambda: Joined(128), epochs=1)
-    value = build_model(recurrence_restarted(Facts(given))(given)).i2h.weight
+    value = build_model(recurrence_restarted(Facts(given))(given)).i2h.weight.detach()
     assert float(value.std()) == pytest.approx(128**-0.5, rel=0.02)
     assert 0.85 < radius(value[:, 5:]) < 1.15
 

@@ -21,6 +21,7 @@ from graddoctor.recipe import Recipe
 from graddoctor.remedies.calls import Call
 from graddoctor.remedies.functions import ADDITIONS, name_of, tensors_in
 from graddoctor.remedies.loops import Loop, LoopReader
+from graddoctor.remedies.steps import Steps, counted_steps
 from graddoctor.remedies.survey import Survey, WeightRole, read_forward
 
 _THROUGH = ("View", "UnsafeView", "Reshape", "Transpose", "Permute", "Squeeze", "Unsqueeze", "Clone", "Mul", "Div")
@@ -58,12 +59,15 @@ class Reading:
         Weights that are multiplied with the data themselves.
     loops
         Weights that are multiplied with a state which they have made, by name.
+    steps
+        Time steps of torch's recurrent modules, and whether their sequences came packed.
     """
 
     survey: Survey | None = None
     branches: tuple[Branch, ...] = ()
     first: frozenset[str] = frozenset()
     loops: dict[str, Loop] = field(default_factory=dict)
+    steps: Steps = field(default_factory=dict)
 
     @property
     def weights(self) -> dict[str, WeightRole]:
@@ -84,15 +88,16 @@ class Reading:
 
 def read(recipe: Recipe, model: nn.Module, batch: Any) -> Reading:
     """Read one forward pass of a model, leaving model and random state as they were."""
+    steps: Steps = {}
     try:
         model = bare(model)
         reader = _Additions(model)
-        with torch.enable_grad():
+        with counted_steps(model) as steps, torch.enable_grad():
             output = read_forward(recipe, model, reader, batch)
         branches = tuple(_branches(model, reader))
-        return Reading(reader.survey(output), branches, frozenset(reader.first), reader.loops())
+        return Reading(reader.survey(output), branches, frozenset(reader.first), reader.loops(), steps)
     except Exception:  # noqa: BLE001 - what cannot be read can still be started again by its modules
-        return Reading()
+        return Reading(steps=steps)
 
 
 def bare(model: nn.Module) -> nn.Module:

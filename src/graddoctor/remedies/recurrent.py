@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
-from torch.nn.utils.rnn import PackedSequence
 
-from graddoctor.randomness import kept_random_state
 from graddoctor.recipe import Recipe
 from graddoctor.remedies.loops import Loop
 from graddoctor.remedies.reading import Reading, read
-from graddoctor.train import loss_of
+from graddoctor.remedies.steps import CELLS, LAYERS
 
 VANILLA = (nn.RNN, nn.RNNCell)
 GATED = (nn.LSTM, nn.LSTMCell, nn.GRU, nn.GRUCell)
-LAYERS = (nn.RNN, nn.LSTM, nn.GRU)
-CELLS = (nn.RNNCell, nn.LSTMCell, nn.GRUCell)
 
 
 @dataclass(frozen=True)
@@ -66,10 +61,10 @@ def carriers(recipe: Recipe, model: nn.Module, batch: Any, reading: Reading | No
     reading
         Of the same model and batch, if there is one.
     """
+    reading = reading or read(recipe, model, batch)
     own = {name: m for name, m in model.named_modules() if type(m) in LAYERS + CELLS and trained(m)}
-    steps = _steps(recipe, model, batch) if own else {}
-    found = (Carrier(name, type(module), *steps.get(name, (0, False))) for name, module in own.items())
-    return (*found, *by_hand(model, reading or read(recipe, model, batch)))
+    found = (Carrier(name, type(module), *reading.steps.get(name, (0, False))) for name, module in own.items())
+    return (*found, *by_hand(model, reading))
 
 
 def by_hand(model: nn.Module, reading: Reading) -> tuple[Carrier, ...]:
@@ -91,44 +86,3 @@ def _is_linear(model: nn.Module, weight: str) -> bool:
     """Whether a weight is all that its module has, but for a bias; a raw parameter goes by its own name."""
     path, _, short = weight.rpartition(".")
     return bool(path) and short == "weight" and isinstance(model.get_submodule(path), nn.Linear)
-
-
-def _steps(recipe: Recipe, model: nn.Module, batch: Any) -> dict[str, tuple[int, bool]]:
-    """Time steps that each of torch's recurrent modules is run over in one pass, and whether they come packed."""
-    found: dict[str, tuple[int, bool]] = {}
-    handles = [
-        module.register_forward_pre_hook(_counting(name, found), with_kwargs=True)
-        for name, module in model.named_modules()
-        if type(module) in LAYERS + CELLS
-    ]
-    buffers = {name: value.clone() for name, value in model.named_buffers()}
-    try:
-        with kept_random_state():
-            loss_of(recipe, model, batch)
-    except Exception:  # noqa: BLE001 - what cannot be run has shown no length
-        found.clear()
-    finally:
-        for handle in handles:
-            handle.remove()
-        for name, value in model.named_buffers():
-            value.data.copy_(buffers[name])
-    return found
-
-
-def _counting(name: str, found: dict[str, tuple[int, bool]]) -> Callable[..., None]:
-    """Make a hook that adds up the steps: a layer that is called again and again is stepped by hand."""
-
-    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        given = args[0] if args else kwargs.get("input")
-        before, _ = found.get(name, (0, False))
-        found[name] = (before + _length(module, given), isinstance(given, PackedSequence))
-
-    return hook
-
-
-def _length(module: nn.Module, given: Any) -> int:
-    if isinstance(module, CELLS):
-        return 1
-    if isinstance(given, PackedSequence):
-        return len(given.batch_sizes)
-    return int(given.shape[1 if given.ndim > 2 and module.batch_first else 0])  # noqa: PLR2004 - a batch of sequences

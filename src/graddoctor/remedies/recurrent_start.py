@@ -36,14 +36,16 @@ def is_recurrent(facts: Facts) -> tuple[str, ...]:
 def recurrence_restarted(facts: Facts) -> Remedy | None:
     """Start what carries a state again: orthogonal recurrent weights, Xavier weights on the inputs, biases at zero.
 
-    The biases of gates stay. A sigmoid that is written by hand gets four times the weights of a tanh, and biases that
-    take the mean of its values, one half, out of the sum: then it is a tanh to the gradient.
+    Where the state is rectified, the recurrent weights are the identity. Weights on the inputs of a cell without gates
+    are no larger than lets the inputs of all steps together fill it. The biases of gates stay. A sigmoid that is
+    written by hand gets four times the weights of a tanh, and biases that take the mean of its values, one half, out of
+    the sum: then it is a tanh to the gradient.
 
     Returns
     -------
     ``None`` where nothing carries a state.
 
-    Source: Saxe et al. 2014; Henaff et al. 2016.
+    Source: Saxe et al. 2014; for rectifiers Le et al. 2015.
     """
     if not facts.carriers:
         return None

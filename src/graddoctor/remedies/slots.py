@@ -52,6 +52,9 @@ class Slot:
         Whether a weight is applied to a state that it has made, time step after time step.
     std
         Of a weight of a recurrence: the standard deviation that it should start with, whatever follows it.
+    identity
+        Whether it is applied to a state that is rectified, and should start at the identity: orthogonal ones would
+        lose half of the units in every step.
     module
         The module that has it.
     """
@@ -69,6 +72,7 @@ class Slot:
     seen: bool = False
     recurrent: bool = False
     std: float | None = None
+    identity: bool = False
 
 
 def slots(model: nn.Module, reading: Reading, only: Collection[str] | None = None) -> tuple[Slot, ...]:
@@ -100,6 +104,7 @@ class _Finder:
         self.names = {id(p): name for name, p in model.named_parameters()}  # a tied one has its first name
         self.weights, self.shares, self.loops = reading.weights, reading.shares, reading.loops
         self.fed = {name: loop for loop in self.loops.values() for name in loop.inputs}
+        self.steps = reading.steps
         self.nearby = _followers(model)
         hidden = reading.survey.hidden if reading.survey else ()
         hidden = hidden or tuple(kind for kind in self.nearby.values() if kind)
@@ -158,18 +163,29 @@ class _Finder:
             share=self.shares.get(name, 1.0),
             seen=role is not None,
             recurrent=recurrent,
+            identity=recurrent and self._rectified(name, module) and len(set(value.shape)) == 1,
             std=self._recurrent_std(name, short, module, (fan_in, fan_out), recurrent=recurrent),
         )
+
+    def _rectified(self, name: str, module: nn.Module) -> bool:
+        kind = self.loops[name].activation if name in self.loops else getattr(module, "nonlinearity", "")
+        return kind in {"relu", "leaky_relu"}
 
     def _recurrent_std(
         self, name: str, short: str, module: nn.Module, fans: tuple[int, int], *, recurrent: bool
     ) -> float | None:
-        """Orthogonal on the state, whatever else the weight is given beside it, and Xavier on the inputs."""
+        """Orthogonal on the state; Xavier on the inputs, or so small that they fill a state only all together."""
         if recurrent:
             return (self.loops[name].gain if name in self.loops else 1.0) / math.sqrt(min(fans))
-        if name in self.fed or (short.startswith("weight_ih") and stacked_in(module)):
-            return (self.fed[name].input_gain if name in self.fed else 1.0) * math.sqrt(2 / sum(fans))
-        return None
+        xavier, gates = math.sqrt(2 / sum(fans)), stacked_in(module)
+        if name in self.fed:
+            loop = self.fed[name]
+            return loop.input_gain * (min(xavier, (loop.steps * fans[0]) ** -0.5) if loop.activation else xavier)
+        if not (short.startswith("weight_ih") and gates):
+            return None
+        steps, _ = self.steps.get(name.rpartition(".")[0], (0, False))
+        first = gates == 1 and short in {"weight_ih", "weight_ih_l0", "weight_ih_l0_reverse"}
+        return min(xavier, (steps * fans[0]) ** -0.5) if first and steps else xavier
 
     def _follower(self, role: WeightRole | None, name: str, short: str, module: nn.Module) -> str:
         if stacked_in(module) or short == "in_proj_weight":

@@ -58,6 +58,8 @@ def critical_entry(slot: Slot) -> Entry:
 
     One that is applied to the same state again and again has to keep its norm, whatever nonlinearity stands behind it.
     """
+    if slot.identity:
+        return "identity", 1.0
     return drawn(slot, target(slot.follower)[0] / math.sqrt(slot.fan_in) * slot.share if slot.std is None else slot.std)
 
 
