@@ -120,16 +120,14 @@ def test_the_picture_is_the_budget_beside_the_diagram(stack):
 
 
 def test_names_of_a_sequential_say_what_they_are(stack):
-    named = replace(
-        stack, classes={"0": "Linear"}, budget=replace(stack.budget, rows=(replace(stack.budget.rows[0], name="0"),))
-    )
-    assert "0 - Linear" in to_text(named)
+    budget = replace(stack.budget, rows=(replace(stack.budget.rows[0], name="0"),))
+    assert "0 - Linear" in to_text(replace(stack, classes={"0": "Linear"}, budget=budget))
 
 
 class TestOverlay:
     """Predicted decades beside the measured ones, in every report of a check."""
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def both(self):
         budget = gd.predict(depth=4, activation="sigmoid", weight_std=1.0).budget
         return waterfall(budget, budget)
