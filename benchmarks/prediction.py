@@ -11,10 +11,12 @@ constant of the theory was chosen on these networks.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -247,44 +249,46 @@ def tokens() -> Tensor:
 
 def cases(depths: tuple[int, ...]) -> Iterator[Case]:
     """Give every network."""
-    for activation in ACTIVATIONS:
-        for how in STARTS:
-            for depth in depths:
-                name = f"{activation}, {how}, {depth}"
-                yield Case("MLP", name, lambda a=activation, h=how, d=depth: mlp(a, h, d), rows)  # type: ignore[misc]
-    for activation in ("tanh", "relu", "gelu"):
-        for how in STARTS:
-            for depth in (5, 10, 20):
-                name = f"{activation}, {how}, {depth}"
-                yield Case("conv", name, lambda a=activation, h=how, d=depth: plain_conv(a, h, d), images())  # type: ignore[misc]
+    for activation, how, depth in itertools.product(ACTIVATIONS, STARTS, depths):
+        yield Case("MLP", f"{activation}, {how}, {depth}", partial(mlp, activation, how, depth), rows)
+    for activation, how, depth in itertools.product(("tanh", "relu", "gelu"), STARTS, (5, 10, 20)):
+        yield Case("conv", f"{activation}, {how}, {depth}", partial(plain_conv, activation, how, depth), images())
     for depth in (4, 8):
-        yield Case("conv", f"batch and group norm, pooling, {depth}", lambda d=depth: vgg(d), images(16, 32))  # type: ignore[misc]
-    for activation in ("relu", "tanh", "gelu"):
-        for depth in (10, 30):
-            for scale, norm in ((1.0, None), (depth**-0.5, None), (1.0, nn.LayerNorm), (1.0, nn.BatchNorm1d)):
-                name = f"{activation}, {depth} blocks, scale {scale:.2f}, {norm.__name__ if norm else 'no norm'}"
-                batch = many if norm is nn.BatchNorm1d else rows
-                build = lambda a=activation, d=depth, s=scale, n=norm: residual(a, d, s, n)  # type: ignore[misc]  # noqa: E731
-                yield Case("residual", name, build, batch)
+        yield Case("conv", f"batch and group norm, pooling, {depth}", partial(vgg, depth), images(16, 32))
+    yield from residuals()
+    yield from transformers()
+    yield from others()
+
+
+def residuals() -> Iterator[Case]:
+    """Streams to which branches are added: as they are, scaled, normalized."""
+    for activation, depth in itertools.product(("relu", "tanh", "gelu"), (10, 30)):
+        for scale, norm in ((1.0, None), (depth**-0.5, None), (1.0, nn.LayerNorm), (1.0, nn.BatchNorm1d)):
+            name = f"{activation}, {depth} blocks, scale {scale:.2f}, {norm.__name__ if norm else 'no norm'}"
+            batch = many if norm is nn.BatchNorm1d else rows
+            yield Case("residual", name, partial(residual, activation, depth, scale, norm), batch)
     yield Case("residual", "ResNet of 9 blocks", resnet, images(16, 32))
+
+
+def transformers() -> Iterator[Case]:
+    """Pre-LN stacks, PyTorch's own and those of the transformers library."""
+    family = "pre-LN transformer"
     for layers in (4, 8):
         for activation in ("relu", "gelu"):
-            build = lambda n=layers, a=activation: encoder(n, a, first=True)  # type: ignore[misc]  # noqa: E731
-            yield Case("pre-LN transformer", f"encoder layers, {activation}, {layers}", build, sequences)
-        yield Case("pre-LN transformer", f"GPT-2, {layers}", lambda n=layers: gpt(n), tokens)  # type: ignore[misc]
-    yield Case("pre-LN transformer", "GPT-2, eager attention, 4", lambda: gpt(4, eager=True), tokens)
-    yield Case("pre-LN transformer", "Llama, 4", lambda: llama(4), tokens)
-    yield Case("pre-LN transformer", "ViT, 4", lambda: vit(4), images(32, 4))
-    yield from others()
+            build = partial(encoder, layers, activation, first=True)
+            yield Case(family, f"encoder layers, {activation}, {layers}", build, sequences)
+        yield Case(family, f"GPT-2, {layers}", partial(gpt, layers), tokens)
+    yield Case(family, "GPT-2, eager attention, 4", partial(gpt, 4, eager=True), tokens)
+    yield Case(family, "Llama, 4", partial(llama, 4), tokens)
+    yield Case(family, "ViT, 4", partial(vit, 4), images(32, 4))
 
 
 def others() -> Iterator[Case]:
     """Networks that no bound is asked for: the norms and post-LN of the theory's own literature."""
     for activation in ("relu", "tanh", "sigmoid"):
-        name = f"{activation}, 12"
-        yield Case("batch norm", name, lambda a=activation: normed(a, 12, nn.BatchNorm1d), many)  # type: ignore[misc]
-        yield Case("layer norm", name, lambda a=activation: normed(a, 12, nn.LayerNorm), rows)  # type: ignore[misc]
-    yield Case("post-LN transformer", "encoder layers, 6", lambda: encoder(6, "relu", first=False), sequences)
+        yield Case("batch norm", f"{activation}, 12", partial(normed, activation, 12, nn.BatchNorm1d), many)
+        yield Case("layer norm", f"{activation}, 12", partial(normed, activation, 12, nn.LayerNorm), rows)
+    yield Case("post-LN transformer", "encoder layers, 6", partial(encoder, 6, "relu", first=False), sequences)
 
 
 def loss(model: nn.Module, batch: Tensor) -> Tensor:
@@ -322,8 +326,8 @@ def table(told: dict[str, dict[str, float]], outcomes: list[Outcome], where: dic
     lines = [
         "# Predicted against measured decades a layer",
         "",
-        f"{where['time']}, torch {where['torch']}, float64, {seeds} seeds each. Error: difference of the totals over the layers or "
-        "blocks; the bounds are those of issue 6.",
+        f"{where['time']}, torch {where['torch']}, float64, {seeds} seeds each. Error: difference of the totals over",
+        "the layers or blocks; the bounds are those of issue 6.",
         "",
         "| networks | number | median error | asked | 95th percentile | asked | largest |",
         "|---|---:|---:|---:|---:|---:|---:|",

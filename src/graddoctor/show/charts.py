@@ -48,7 +48,12 @@ def budget_panel(
     x = alt.X("from:Q", title="decades of gradient, counted from the loss", scale=scale)
     spans = base.mark_bar().encode(x=x, x2="to:Q", color=colour, tooltip=tooltip)
     ends = base.transform_filter("datum.what == 'ends here'").mark_point(shape="cross", filled=True, size=90, angle=45)
-    ledger = alt.layer(spans, ends.encode(x="to:Q", color=colour, tooltip=tooltip))
+    layers = [spans, ends.encode(x="to:Q", color=colour, tooltip=tooltip)]
+    if any(bar.get("theory") is not None for bar in bars):
+        told = [alt.Tooltip("name:N"), alt.Tooltip("theory:Q", title="expected by theory")]
+        ticks = base.transform_filter("datum.theory !== null").mark_tick(thickness=2, size=14, opacity=0.9)
+        layers.append(ticks.encode(x="theory:Q", tooltip=told))
+    ledger = alt.layer(*layers)
     return axes.tall(ledger, len(bars))  # type: ignore[no-any-return]
 
 
@@ -69,7 +74,9 @@ def waterfall_bars(rows: Sequence[tuple[str, Row | None]], waterfall: Waterfall)
         span = {"from": axes.short(left), "to": axes.short(left + change)}
         what = "ends here" if row.name == waterfall.cut else "lost" if change < 0 else "gained" if change > 0 else ""
         told = {"name": axes.named(name), "kind": row.kind, "decades": signed(row.decades)}
-        bars.append({**told, **span, "what": what, "signal": axes.short(row.signal_decades)})
+        theory = None if row.predicted_decades is None else axes.short(left + row.predicted_decades)
+        foreseen = {} if waterfall.predicted_total is None else {"theory": theory}
+        bars.append({**told, **span, "what": what, "signal": axes.short(row.signal_decades), **foreseen})
         left += change
     return bars
 

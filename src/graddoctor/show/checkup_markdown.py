@@ -98,9 +98,14 @@ def _finding(place: int, finding: Finding) -> Iterator[str]:
 
 def _table(waterfall: Waterfall) -> str:
     rows = fold(waterfall.rows, ROWS)[::-1]
-    lines = ["| from the loss to the input | kind | decades | signal |", "| --- | --- | ---: | ---: |"]
+    foreseen = waterfall.predicted_total is not None
+    more, rule = (" theory |", " ---: |") if foreseen else ("", "")
+    lines = [f"| from the loss to the input | kind | decades |{more} signal |", f"| --- | --- | ---: |{rule} ---: |"]
     for row in rows:
         value, signal = words.row_value(row, waterfall), words.signed(row.signal_decades)
-        lines.append(f"| {plain(row.name)} | {plain(row.kind)} | {value} | {signal} |")
-    lines.append(f"| **total** | | **{words.signed(waterfall.total)}** | {words.signed(waterfall.signal_total)} |")
+        theory = f" {words.signed(row.predicted_decades)} |" if foreseen else ""
+        lines.append(f"| {plain(row.name)} | {plain(row.kind)} | {value} |{theory} {signal} |")
+    theory = f" {words.signed(waterfall.predicted_total)} |" if foreseen else ""
+    total, signal = words.signed(waterfall.total), words.signed(waterfall.signal_total)
+    lines.append(f"| **total** | | **{total}** |{theory} {signal} |")
     return "\n".join(lines)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.text import Text
 
 from graddoctor.show import attention as table
@@ -112,22 +114,35 @@ def budget(page: Page, waterfall: Waterfall) -> None:
     names = [page.clean(name) for name in words.fitted([row.name for row in rows], max(page.width // 3, 16))]
     name_width = max(map(len, names))
     scale = max((abs(row.decades) for row in rows if row.decades is not None), default=0.0) or 1.0
-    room = page.width - name_width - 2 - 8 - (8 if with_signal else 0) - 3
-    heading = f"{'':<{name_width}}  {'decades':>7} " + (f" {'signal':>7}" if with_signal else "")
+    with_theory = page.width >= _NARROW and waterfall.predicted_total is not None
+    room = page.width - name_width - 2 - 8 - (8 if with_signal else 0) - (8 if with_theory else 0) - 3
+    heading = f"{'':<{name_width}}  {'decades':>7} " + (f" {'theory':>7}" if with_theory else "")
+    heading += f" {'signal':>7}" if with_signal else ""
     page.console.print(Text(f"  {heading.rstrip()}", QUIET), soft_wrap=True)
     for name, row in zip(names, rows, strict=True):
-        _row(page, f"{name:<{name_width}}", row, waterfall, with_signal=with_signal, room=room, scale=scale)
+        columns = [row.predicted_decades] * with_theory + [row.signal_decades] * with_signal
+        _row(page, f"{name:<{name_width}}", row, waterfall, columns=columns, room=room, scale=scale)
     total = f"{'total':<{name_width}}  {words.signed(waterfall.total):>7}"
-    signal = f"  {words.signed(waterfall.signal_total):>7}" if with_signal else ""
-    page.console.print(Text(f"  {total}{signal}", "bold"), soft_wrap=True)
+    theory = f"  {words.signed(waterfall.predicted_total):>7}" if with_theory else ""
+    signal = f"{'' if with_theory else ' '} {words.signed(waterfall.signal_total):>7}" if with_signal else ""
+    page.console.print(Text(f"  {total}{theory}{signal}", "bold"), soft_wrap=True)
 
 
-def _row(page: Page, name: str, row: Row, waterfall: Waterfall, *, with_signal: bool, room: int, scale: float) -> None:
+def _row(
+    page: Page,
+    name: str,
+    row: Row,
+    waterfall: Waterfall,
+    *,
+    columns: Sequence[float | None],
+    room: int,
+    scale: float,
+) -> None:
     line = Text(f"  {name}  ")
     cuts = row.name == waterfall.cut
     line.append(f"{words.row_value(row, waterfall):>7} ", "bold red" if cuts else "")
-    if with_signal:
-        line.append(f" {words.signed(row.signal_decades):>7}", QUIET)
+    for value in columns:
+        line.append(f" {words.signed(value):>7}", QUIET)
     line.append(" ")
     if cuts:
         line.append("|x nothing gets past" if room > 20 else "|x", "bold red")  # noqa: PLR2004 - its own length

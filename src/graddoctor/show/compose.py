@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import metadata
 from typing import cast
 
@@ -71,7 +72,7 @@ def compose(title: str, verdict: str, examination: Examination) -> Report:
         notes=examination.notes,
         ruled_out=examination.ruled_out,
         trials=examination.trials,
-        budget=waterfall(seen.start.budget),
+        budget=waterfall(seen.start.budget, getattr(seen, "expected", None)),
         heat=_heat(seen.probes),
         activations=tuple(_activations(seen.probes)),
         updates=_updates(seen.probes),
@@ -114,15 +115,19 @@ def _headline(verdict: str, findings: tuple[Finding, ...], examination: Examinat
 # --- the budget ------------------------------------------------------------------------------------------------------
 
 
-def waterfall(budget: observed.Budget | None) -> Waterfall | None:
-    """Return a gradient budget as a picture shows it; ``None`` where there is none."""
+def waterfall(budget: observed.Budget | None, expected: observed.Budget | None = None) -> Waterfall | None:
+    """Return a gradient budget as a picture shows it, with what theory expects of it; ``None`` where there is none."""
     if budget is None or not budget.rows:
         return None
     signals = dict(budget.signal.rows)
+    foreseen = {} if expected is None else {row.name: row.decades for row in expected.rows if expected.cut is None}
     places = [place for place, row in enumerate(budget.rows) if row.name == budget.cut]
     end = places[-1] if places else -1
     return Waterfall(
-        rows=tuple(_row(row, signals.get(row.name), lost=place <= end) for place, row in enumerate(budget.rows)),
+        rows=tuple(
+            replace(_row(row, signals.get(row.name), lost=place <= end), predicted_decades=foreseen.get(row.name))
+            for place, row in enumerate(budget.rows)
+        ),
         total=budget.total,
         signal_total=budget.signal.total,
         signal_reason=budget.signal.reason or "",
@@ -130,6 +135,7 @@ def waterfall(budget: observed.Budget | None) -> Waterfall | None:
         cut_kind=_cut_kind(budget.rows[end]) if places else None,
         by_kind=budget.by_kind(),
         losses=tuple(LossShare(one.name, one.share, one.modules) for one in budget.losses),
+        predicted_total=math.fsum(foreseen.values()) if foreseen else None,
     )
 
 

@@ -18,7 +18,11 @@ def lay_out(page: Page, report: PredictionReport) -> None:
     page.gap()
     for name, value in told.figures(report):
         page.hanging(f"  {name:<{_HEAD - 2}}", value)
-    page.sentences("Through time", [told.lag(one) for one in report.recurrent])
+    if report.recurrent:
+        page.gap()
+        page.say(("Through time", "bold"))
+    for one in report.recurrent:
+        page.hanging("   - ", told.lag(one))
     if report.unknown:
         page.gap()
         page.say((told.unknown(report), QUIET))

@@ -93,7 +93,7 @@ class Waterfall:
     ``total`` is the sum of the finite rows, ``cut`` the name of the row that ends the chain (``cut_kind``: by an exact
     zero, or by something not finite). ``by_kind`` sums the decades by kind of operation. ``signal_total`` is ``None``
     with a ``signal_reason`` where the forward ledger could not be kept. ``losses`` holds the terms of the loss where it
-    has several.
+    has several. ``predicted_total`` is what mean-field theory expects of all rows; ``None`` where it was not asked.
     """
 
     rows: tuple[Row, ...]
@@ -104,6 +104,7 @@ class Waterfall:
     cut_kind: CutKind | None = None
     by_kind: Mapping[str, float] = field(default_factory=dict)
     losses: tuple[LossShare, ...] = ()
+    predicted_total: float | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from graddoctor.observe.budget import Budget, Row
 from graddoctor.theory.layers import Layer
 from graddoctor.theory.stack import PlainStack
 
+_NOTHING = 1e-9  # decades a layer that are rounding
+
 
 def depth_of(rows: Sequence[Row]) -> int:
     """How many layers or blocks a gradient passes: rows, without one that holds no weight of its own."""
@@ -58,6 +60,6 @@ def reach(rows: Sequence[Row], slope: float, decades: float) -> float:
         if abs(passed) >= decades:
             step = abs(passed) - abs(before)
             return count - 1 + (decades - abs(before)) / step if step > 0 else float(count)
-    if slope == 0 or not math.isfinite(slope) or (passed and (slope > 0) != (passed > 0)):
+    if abs(slope) < _NOTHING or not math.isfinite(slope) or (passed and (slope > 0) != (passed > 0)):
         return 0.0 if math.isinf(slope) else math.inf
     return len(rows) + (decades - abs(passed)) / abs(slope)

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from scipy.optimize import brentq
 
 from graddoctor.errors import GraddoctorError
 from graddoctor.observe.budget import Budget, Part, Row
@@ -21,7 +22,6 @@ CRITICAL = 0.002
 """Decades a layer that count as none: over a hundred layers a fifth of a decade."""
 
 _ALIKE = 1 - 1e-4
-_ROUNDS = 200
 _SMALL = 1e-9
 
 
@@ -96,12 +96,11 @@ class PlainStack:
         """c*: the correlation that two samples tend to; 1 in the ordered phase."""
         if self.chi <= 1:
             return 1.0
-        c = 0.5
-        for _ in range(_ROUNDS):
-            before, c = c, min(self._correlate(c), 1.0)
-            if abs(c - before) < _SMALL:
-                break
-        return c if c < _ALIKE else 1.0
+        if self._correlate(0.0) <= _SMALL:
+            return 0.0
+        if self._correlate(_ALIKE) >= _ALIKE:
+            return 1.0
+        return float(brentq(lambda c: self._correlate(c) - c, 0.0, _ALIKE, xtol=1e-6))
 
     @cached_property
     def correlation_scale(self) -> float:
