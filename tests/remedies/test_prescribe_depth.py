@@ -5,7 +5,7 @@ import torch
 from pasted import assert_same_when_pasted
 from remedy_recipes import data, recipe
 from torch import nn
-from torch.nn import functional as F
+from torch.nn.functional import relu
 
 from graddoctor.remedies.depth import DEEP, deep_blocks, fewer_layers, shallower
 from graddoctor.remedies.facts import Facts
@@ -22,7 +22,7 @@ class Layer(nn.Module):
         self.fc, self.norm, self.skip = nn.Linear(WIDTH, WIDTH), nn.LayerNorm(WIDTH), skip
 
     def forward(self, x, scale=1.0):
-        made = scale * F.relu(self.norm(self.fc(x)))
+        made = scale * relu(self.norm(self.fc(x)))
         return x + made if self.skip else made
 
 
@@ -38,7 +38,7 @@ class Named(nn.Module):
     def forward(self, x):
         x = self.tied(self.tied(self.stem(x)))
         for k in range(10):
-            x = F.relu(getattr(self, f"fc{k}")(x))
+            x = relu(getattr(self, f"fc{k}")(x))
         return self.out(x)
 
 

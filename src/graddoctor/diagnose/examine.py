@@ -6,7 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -15,12 +15,14 @@ import torch
 from graddoctor.diagnose.decide import SOUND, Verdict, decide, trial_of
 from graddoctor.diagnose.findings import confirmed, unconfirmed
 from graddoctor.diagnose.logbook import Logbook
-from graddoctor.diagnose.observation import Monitor, Numbers, Observation
+from graddoctor.diagnose.observation import MANY, Monitor, Numbers, Observation
 from graddoctor.diagnose.origin import origin_of
 from graddoctor.diagnose.rules import RULES, suspect
 from graddoctor.diagnose.suspicion import Rule, Suspicion
 from graddoctor.errors import RecipeError
 from graddoctor.observe.alike import AlikeReading, alike
+from graddoctor.observe.budget import Budget
+from graddoctor.observe.probe import Probe
 from graddoctor.prove.experiment import Arm, Bench, Plain
 from graddoctor.prove.yardstick import Yardstick, measure, smoothed, window_of
 from graddoctor.randomness import kept_random_state, seed_everything
@@ -33,6 +35,7 @@ from graddoctor.remedies.initialization import deviation
 from graddoctor.remedies.precision import uses_low_precision
 from graddoctor.remedies.survey import Survey
 from graddoctor.terms import Cause, Condition, Finding, Severity, Trial
+from graddoctor.theory.expected import expected
 from graddoctor.train import BatchSource, Outcome, build_model, loss_of, train
 
 LEARNS = 0.1
@@ -213,10 +216,10 @@ def observe(
         raise KeyboardInterrupt
     try:
         monitor.finish(outcome)
-        seen, deviations, deep, similar = _survey(recipe)
-        yardstick = measure(recipe, seen)
+        reading = _read(recipe, monitor.probes[0])
+        yardstick = measure(recipe, reading.survey)
     except KeyboardInterrupt:
-        seen, deviations, deep, similar, yardstick = None, {}, (), (), _provisional(outcome)
+        reading, yardstick = _Reading(), _provisional(outcome)
         outcome = replace(outcome, ended=INTERRUPTED)
     if logbook:
         logbook.ended(outcome.steps, outcome.ended)
@@ -227,10 +230,11 @@ def observe(
         probes=tuple(monitor.probes),
         yardstick=yardstick,
         progress=progress_of(outcome.losses, outcome.steps_per_epoch, yardstick),
-        survey=seen,
-        deep_blocks=deep,
-        alike=similar,
-        deviations=deviations,
+        survey=reading.survey,
+        deep_blocks=reading.deep_blocks,
+        alike=reading.alike,
+        expected=reading.expected,
+        deviations=reading.deviations,
         raw_norms=raw,
         clipped_norms=clipped,
         rates=monitor.rate_curve(),
@@ -274,14 +278,32 @@ def progress_of(losses: Numbers, steps_per_epoch: int, yardstick: Yardstick) -> 
     return yardstick.progress(smoothed(losses, window_of(steps_per_epoch, len(losses))))
 
 
-def _survey(
-    recipe: Recipe,
-) -> tuple[Survey | None, dict[str, float], tuple[str, ...], tuple[AlikeReading, ...]]:
-    """What the forward pass does with each weight, how far each is off, and the blocks that make it deep."""
+@dataclass(frozen=True)
+class _Reading:
+    """What is read of a network as built: what its forward does with each weight, and what makes it deep."""
+
+    survey: Survey | None = None
+    deviations: dict[str, float] = field(default_factory=dict)
+    deep_blocks: tuple[str, ...] = ()
+    alike: tuple[AlikeReading, ...] = ()
+    expected: Budget | None = None
+
+
+def _read(recipe: Recipe, start: Probe) -> _Reading:
     facts = Facts(recipe)
     off = deviation(facts.model, facts.survey) if facts.survey else {}
     deep = deep_blocks(facts)
-    return facts.survey, off, deep, _alike(facts, deep)
+    return _Reading(facts.survey, off, deep, _alike(facts, deep), _expected(facts, start))
+
+
+def _expected(facts: Facts, start: Probe) -> Budget | None:
+    """What theory expects; of a loop that is unrolled it has a law for each cell, and none for its rows."""
+    if start.budget is None or (start.temporal and len(start.operations) > MANY):
+        return None
+    try:
+        return expected(facts.model, lambda m, b: loss_of(facts.recipe, m, b), facts.batch).budget
+    except Exception:  # noqa: BLE001 - what theory cannot follow is measured all the same
+        return None
 
 
 def _alike(facts: Facts, deep: tuple[str, ...]) -> tuple[AlikeReading, ...]:
@@ -331,7 +353,7 @@ def _findings(
         return tuple(_certain(s, seen) for s in told)
     if seen.progress >= LEARNS:  # it learns, and nothing says that a symptom does harm: notes at most
         return ()
-    return tuple(unconfirmed(s, Severity.WARNING) for s in suspicions)
+    return tuple(unconfirmed(s, Severity.WARNING) for s in suspicions if not _idle(s, seen))
 
 
 def _blows_up(suspicion: Suspicion, seen: Observation) -> bool:
@@ -340,8 +362,13 @@ def _blows_up(suspicion: Suspicion, seen: Observation) -> bool:
 
 
 def _idle(suspicion: Suspicion, seen: Observation) -> bool:
-    """Whether it is not even worth a note: steps of a loss that is almost gone spread widely by nature."""
-    return suspicion.condition is Condition.OSCILLATION and 1 - seen.progress < SOUND
+    """Whether it is not even worth a note.
+
+    Steps of a loss that is almost gone spread widely by nature; that depth does harm is for an experiment to say.
+    """
+    return suspicion.condition is Condition.DEGRADATION or (
+        suspicion.condition is Condition.OSCILLATION and 1 - seen.progress < SOUND
+    )
 
 
 def _certain(suspicion: Suspicion, seen: Observation) -> Finding:

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from graddoctor.diagnose.logbook import Logbook
 from graddoctor.observe.alike import AlikeReading
+from graddoctor.observe.budget import Budget
 from graddoctor.observe.probe import Probe, probe
 from graddoctor.observe.readings import ActivationReading, ParameterReading
 from graddoctor.prove.yardstick import Yardstick
@@ -26,7 +27,9 @@ SAMPLES = 256
 """A unit counts as dead when it is silent on so many samples."""
 
 _EXTRA_BATCHES = 8
-_MANY = 200  # operations
+MANY = 200
+"""Operations from which on a pass with loops over time is a long one."""
+
 Numbers = NDArray[np.float64]
 
 
@@ -61,6 +64,8 @@ class Observation:
         Equal blocks that stand in a row with nothing that leads past them, where they are many.
     alike
         What the first and the last of these give for the samples of a batch, before the first step.
+    expected
+        The gradient budget that theory expects of the network as built; ``None`` where it has nothing to say.
     deviations
         By module: decades between its weights' scale and the scale that its activation asks for.
     raw_norms, clipped_norms
@@ -83,6 +88,7 @@ class Observation:
     survey: Survey | None = None
     deep_blocks: tuple[str, ...] = ()
     alike: tuple[AlikeReading, ...] = ()
+    expected: Budget | None = None
     deviations: dict[str, float] = field(default_factory=dict)
     raw_norms: Numbers = field(default_factory=lambda: np.zeros(0))
     clipped_norms: Numbers = field(default_factory=lambda: np.zeros(0))
@@ -225,7 +231,7 @@ class Monitor(Observer):
     def _unrolled(self) -> bool:
         """Whether a pass is so many operations, one time step after the other, that a look costs dozens of steps."""
         first = self.probes[0] if self.probes else None
-        return first is not None and bool(first.temporal) and len(first.operations) > _MANY
+        return first is not None and bool(first.temporal) and len(first.operations) > MANY
 
     def _look(self, model: nn.Module, batches: list[Any], step: int) -> None:
         counts = step in self._counting or step >= self.steps

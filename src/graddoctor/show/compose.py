@@ -72,7 +72,7 @@ def compose(title: str, verdict: str, examination: Examination) -> Report:
         notes=examination.notes,
         ruled_out=examination.ruled_out,
         trials=examination.trials,
-        budget=waterfall(seen.start.budget, getattr(seen, "expected", None)),
+        budget=waterfall(seen.start.budget, seen.expected),
         heat=_heat(seen.probes),
         activations=tuple(_activations(seen.probes)),
         updates=_updates(seen.probes),
