@@ -102,11 +102,11 @@ def test_what_is_zero_or_not_finite_is_not_drawn():
 def test_words_say_how_much_is_left_and_what_training_made_of_it(recurrences):
     one = recurrences[0]
     told = words.through_time(one)
-    assert told.startswith("lstm layer 0 (LSTM, 30 steps): at the start -")
-    assert f"a tenth is left after {words.number(one.start.horizon_1, 'step')}" in told
+    assert told.startswith(f"In lstm layer 0 (LSTM, 30 steps) at the start the gradient loses {-one.start.total:.1f} ")
+    assert f"down to a tenth after {one.start.horizon_1}, a thousandth after {one.start.horizon_3} steps" in told
     assert "; at the end" in told
     assert "no lag" in words.through_time(replace(one, start=LagProfile(0, (0,), (0.0,), 0.0, 0.0), end=None))
-    assert words.through_time(replace(one, start=None, end=None)).endswith("not measured.")
+    assert words.through_time(replace(one, start=None, end=None)).endswith("nothing was measured.")
     noted = replace(one, end=None, start=replace(one.start, notes=("the graph grows",)))
     assert words.through_time(noted).endswith("The graph grows.")
 
