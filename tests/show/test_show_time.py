@@ -10,7 +10,8 @@ import vl_convert
 from torch import nn
 
 from graddoctor.diagnose.examine import examine
-from graddoctor.observe import probe
+from graddoctor.observe import Probe, probe
+from graddoctor.observe import through_time as look_through_time
 from graddoctor.recipe import Recipe
 from graddoctor.show import from_json, time_charts, to_json, to_markdown, to_text, words
 from graddoctor.show.compose import compose
@@ -58,7 +59,8 @@ def test_every_number_is_one_that_was_read(looks, recurrences):
 
 
 def test_a_long_sequence_is_kept_in_part():
-    (one,) = through_time([probe(nn.GRU(2, 3), loss, [torch.randn(900, 1, 2)], through_time=True)])
+    look = Probe(0, 1.0, None, temporal=look_through_time(nn.GRU(2, 3), loss, torch.randn(900, 1, 2)))
+    (one,) = through_time([look])
     assert (one.steps, len(one.start.lags), one.start.lags[-1], one.start.times[-1]) == (900, 400, 899, 899)
 
 
