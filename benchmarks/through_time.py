@@ -61,12 +61,30 @@ class Loop(nn.Module):
         return logits
 
 
+class Cell(nn.Module):
+    """An LSTM cell in a Python loop."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.cell, self.head = nn.LSTMCell(inputs, width), nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits, ``(time, batch, 10)``."""
+        h, c, shown = x.new_zeros(x.shape[1], 128), x.new_zeros(x.shape[1], 128), []
+        for row in x:
+            h, c = self.cell(row, (h, c))
+            shown.append(h)
+        logits: Tensor = self.head(torch.stack(shown))
+        return logits
+
+
 CASES: dict[str, Callable[[], nn.Module]] = {
     "RNN tanh": lambda: Tagger(nn.RNN, 64, 128),
     "LSTM": lambda: Tagger(nn.LSTM, 64, 128),
     "GRU": lambda: Tagger(nn.GRU, 64, 128),
     "LSTM, 2 layers, bidirectional": lambda: Tagger(nn.LSTM, 64, 128, num_layers=2, bidirectional=True),
     "tanh loop by hand": lambda: Loop(64, 128),
+    "LSTM cell in a loop": lambda: Cell(64, 128),
 }
 
 

@@ -57,6 +57,14 @@ def test_no_recurrence_at_all():
     assert look.trouble == ()
 
 
+def test_a_probe_looks_through_time_when_asked():
+    net, x = nn.GRU(3, 5), torch.randn(6, 2, 3)
+    assert gd.probe(net, last, [x]).temporal == ()
+    look = gd.probe(net, last, [x, x + 1], through_time=True)
+    assert look.temporal == through_time(net, last, x)
+    assert look.loss == pytest.approx(float(last(net, x).detach()))
+
+
 def test_a_loss_that_reaches_no_state():
     class Unused(nn.Module):
         def __init__(self):

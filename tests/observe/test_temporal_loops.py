@@ -149,6 +149,34 @@ def test_two_loops_are_two_readings():
     ]
 
 
+class Decoder(nn.Module):
+    """Looks back at what it has read, with its state as the question, at every step."""
+
+    def __init__(self, *, cell):
+        super().__init__()
+        self.encode, self.ask, self.head = nn.GRU(INPUTS, WIDTH), nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 3)
+        self.decode = nn.GRUCell(WIDTH, WIDTH) if cell else nn.GRU(WIDTH, WIDTH)
+
+    def forward(self, x):
+        memory, h = self.encode(x.transpose(0, 1))
+        h, shown = h[0], []
+        for _ in range(STEPS):
+            found = (torch.softmax((memory * self.ask(h)).sum(2, keepdim=True), 0) * memory).sum(0)
+            h = (
+                self.decode(found, h)
+                if isinstance(self.decode, nn.GRUCell)
+                else self.decode(found[None], h[None])[0][0]
+            )
+            shown.append(self.head(h))
+        return torch.stack(shown, 1)
+
+
+@pytest.mark.parametrize("cell", [True, False])
+def test_what_feeds_a_cell_is_no_loop_beside_it(cell):
+    look = through_time(Decoder(cell=cell), loss, torch.randn(SAMPLES, STEPS, INPUTS))
+    assert {one.name: one.steps for one in look} == {"encode": STEPS, "decode": STEPS}
+
+
 def test_the_length_of_a_loop_may_depend_on_the_data():
     class Until(Elman):
         def forward(self, x):

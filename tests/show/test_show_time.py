@@ -10,7 +10,8 @@ import vl_convert
 from torch import nn
 
 from graddoctor.diagnose.examine import examine
-from graddoctor.observe import probe
+from graddoctor.observe import Probe, probe
+from graddoctor.observe import through_time as look_through_time
 from graddoctor.recipe import Recipe
 from graddoctor.show import from_json, time_charts, to_json, to_markdown, to_text, words
 from graddoctor.show.compose import compose
@@ -58,7 +59,8 @@ def test_every_number_is_one_that_was_read(looks, recurrences):
 
 
 def test_a_long_sequence_is_kept_in_part():
-    (one,) = through_time([probe(nn.GRU(2, 3), loss, [torch.randn(900, 1, 2)], through_time=True)])
+    look = Probe(0, 1.0, None, temporal=look_through_time(nn.GRU(2, 3), loss, torch.randn(900, 1, 2)))
+    (one,) = through_time([look])
     assert (one.steps, len(one.start.lags), one.start.lags[-1], one.start.times[-1]) == (900, 400, 899, 899)
 
 
@@ -102,11 +104,11 @@ def test_what_is_zero_or_not_finite_is_not_drawn():
 def test_words_say_how_much_is_left_and_what_training_made_of_it(recurrences):
     one = recurrences[0]
     told = words.through_time(one)
-    assert told.startswith("lstm layer 0 (LSTM, 30 steps): at the start -")
-    assert f"a tenth is left after {words.number(one.start.horizon_1, 'step')}" in told
+    assert told.startswith(f"In lstm layer 0 (LSTM, 30 steps) at the start the gradient loses {-one.start.total:.1f} ")
+    assert f"down to a tenth after {one.start.horizon_1}, a thousandth after {one.start.horizon_3} steps" in told
     assert "; at the end" in told
     assert "no lag" in words.through_time(replace(one, start=LagProfile(0, (0,), (0.0,), 0.0, 0.0), end=None))
-    assert words.through_time(replace(one, start=None, end=None)).endswith("not measured.")
+    assert words.through_time(replace(one, start=None, end=None)).endswith("nothing was measured.")
     noted = replace(one, end=None, start=replace(one.start, notes=("the graph grows",)))
     assert words.through_time(noted).endswith("The graph grows.")
 

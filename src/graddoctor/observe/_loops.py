@@ -24,12 +24,13 @@ _SCALES = {"mul", "div"}
 class Loop:
     """A loop: the states that it hands on (h_1, …, h_T), and the weights in it, state to state first.
 
-    ``gates`` and ``squashed`` are nodes by step: sigmoids and tanhs between one state and the next. ``cells``: a second
-    state that goes from step to step beside the first.
+    ``kinds`` are the operations of one step, ``gates`` and ``squashed`` nodes by step: sigmoids and tanhs between one
+    state and the next. ``cells``: a second state that goes from step to step beside the first.
     """
 
     weights: tuple[str, ...]
     states: tuple[Edge, ...]
+    kinds: frozenset[str]
     cells: tuple[Edge, ...] = ()
     gates: Mapping[str, tuple[Node, ...]] | None = None
     squashed: tuple[Node, ...] = ()
@@ -224,6 +225,7 @@ def _loop(
     return Loop(
         weights=tuple(weights),
         states=tuple(states),
+        kinds=frozenset(node.kind for node in inside),
         cells=tuple(_cells(lead, by_number, crossing)),
         gates=rows,
         squashed=_row(lead, by_number, tanhs[-1]) if tanhs else (),

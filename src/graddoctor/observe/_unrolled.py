@@ -20,6 +20,9 @@ from typing_extensions import override
 
 from graddoctor.observe._cells import Cell, Step, Weights
 
+UNROLLED = "through"
+"""What the node of an unrolled layer is called in the graph."""
+
 _EVERY = 4  # steps after which an adjoint is brought back to size 1
 
 

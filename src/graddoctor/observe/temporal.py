@@ -8,7 +8,7 @@ differs. Cells in a Python loop, and loops written by hand, are found in the aut
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from graddoctor.observe._recorder import tensors_in
 from graddoctor.observe._sequences import reading as attention_reading
 from graddoctor.observe._sequences import with_gradient
 from graddoctor.observe._step import Writes, expect_one_number, uncompiled
+from graddoctor.observe._unrolled import UNROLLED
 from graddoctor.observe.engine import graph_clock
 from graddoctor.observe.graph import Graph, walk
 from graddoctor.observe.readings import TemporalReading
@@ -142,7 +143,8 @@ class _Look:
         graph, older = self._graph(value)
         runs = tuple(self.kernels.layers)
         with torch.no_grad():
-            chains = [*of_cells(self.kernels.cells, self._named), *self._loops(graph)]
+            chains = [*of_cells(self.kernels.cells, self._named)]
+            chains += self._loops(graph, {state.node for chain in chains for state in chain.states})
             trails = {run: run.listen() for run in runs}
             with self.kernels:  # a checkpoint runs its part again on the way back
                 of_loss = _gradients(value, [run.anchor for run in runs], chains)
@@ -168,7 +170,8 @@ class _Look:
             node.inputs = inputs
         return Graph(graph.root, new), len(graph.nodes) - len(new)
 
-    def _loops(self, graph: Graph | None) -> Iterator[Chain]:
+    def _loops(self, graph: Graph | None, seen: Collection[Any]) -> Iterator[Chain]:
+        """Loops but those around a cell or layer that is read already: what it is fed back by is no state beside it."""
         if graph is None or graph.hidden:
             return
         known = {number for call in self.kernels.cells for number in call.known}
@@ -178,7 +181,8 @@ class _Look:
             if id(parameter) not in known and not nn.parameter.is_lazy(parameter)
         }
         for loop in loops(graph, parameters, self.kernels.fresh):
-            yield of_loop(loop, _owner, parameters)
+            if UNROLLED not in loop.kinds and not any(state.source.raw in seen for state in loop.states):
+                yield of_loop(loop, _owner, parameters)
 
 
 def _owner(parameter: str) -> str:

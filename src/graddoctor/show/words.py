@@ -254,29 +254,29 @@ def loss(curve: LossCurve) -> str:
 
 def through_time(one: ThroughTime) -> str:
     """Tell what becomes of the gradient of one layer over the lag, and what training made of it."""
-    head = f"{one.name} ({_KINDS.get(one.kind, spaced(one.kind))}, {number(one.steps, 'step')})"
+    head = f"In {one.name} ({_KINDS.get(one.kind, spaced(one.kind))}, {number(one.steps, 'step')})"
     looks = [(profile, when) for profile, when in ((one.start, "at the start"), (one.end, "at the end")) if profile]
     if not looks:
-        return f"{head}: not measured."
+        return f"{head} nothing was measured."
     told = "; ".join(f"{when} {_lag(profile)}" if len(looks) > 1 else _lag(profile) for profile, when in looks)
     notes = " ".join(
         f"{begun(note)}." for note in dict.fromkeys(note for profile, _ in looks for note in profile.notes)
     )
-    return " ".join(filter(None, (f"{head}: {told}.", notes)))
+    return " ".join(filter(None, (f"{head} {told}.", notes)))
 
 
 def _lag(profile: LagProfile) -> str:
     if not profile.lags[1:]:
-        return "one step, no lag"
-    change = (
-        f"{signed(profile.total, 1)} decades from the last step to the first ({signed(profile.per_step, 3)} a step)"
-    )
-    left = [
-        f"{share} is left after {number(lag, 'step')}"
-        for share, lag in (("a tenth", profile.horizon_1), ("a thousandth", profile.horizon_3))
-        if lag is not None
-    ]
-    return ", ".join([change, *left])
+        return "there is no lag"
+    amount, step = abs(profile.total), f"{signed(profile.per_step, 3)} a step"
+    if amount < _LITTLE:
+        return f"the gradient keeps its size over the longest lag ({signed(profile.total, 1)} decades)"
+    change = f"{'loses' if profile.total < 0 else 'gains'} {amount:.1f} decades over the longest lag ({step})"
+    horizons = (("a tenth", profile.horizon_1), ("a thousandth", profile.horizon_3))
+    left = [f"{share} after {lag}" for share, lag in horizons if lag is not None]
+    last = [lag for _, lag in horizons if lag is not None][-1:]
+    steps = f"{', '.join(left)} step{'' if last == [1] else 's'}"
+    return f"the gradient {change}, and is down to {steps}" if left else f"the gradient {change}"
 
 
 def by_size(pairs: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
