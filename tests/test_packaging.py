@@ -104,7 +104,7 @@ class TestPublicNames:
         typed = {alias.name: one.module for one in block.body for alias in one.names}
         assert typed.pop("testing") == "graddoctor"
         assert typed == graddoctor._HOMES
-        assert set(graddoctor.__all__) == {*typed, "testing", "__version__"}
+        assert set(graddoctor.__all__) == {*typed, "testing"}
         assert dir(graddoctor) == sorted(graddoctor.__all__)
 
     @pytest.mark.parametrize("name", ["check", "train", "watch"])

@@ -60,7 +60,6 @@ __all__ = [
     "Stage",
     "Trial",
     "Watch",
-    "__version__",
     "check",
     "fix",
     "load_recipe",

@@ -98,13 +98,13 @@ def test_the_schema_knows_every_member(schema):
 
 def test_the_phase_diagram_has_the_edge_the_phases_and_the_layers(stack):
     spec = phase_chart(stack.diagram).to_dict()
-    cells, *rest = spec["layer"]
-    assert len(cells["data"]["values"]) == 40 * 26
-    texts = [row["name"] for layer in rest for row in layer["data"]["values"] if "name" in row]
-    assert {"ordered", "chaotic", "the stack"} == set(texts)
-    edge = next(layer for layer in rest if layer["mark"]["type"] == "line")
-    assert edge["data"]["values"][0] == {"w": 1.0, "b": 0.0, "place": 0}
-    point = next(layer for layer in rest if layer["mark"]["type"] == "circle")["data"]["values"][0]
+    rows = {layer["mark"]["type"]: layer["data"] for layer in spec["layer"]}
+    rows = {mark: data.get("values") or spec["datasets"][data["name"]] for mark, data in rows.items()}
+    assert len(rows["rect"]) == 40 * 26
+    assert {row["name"] for row in rows["text"]} == {"ordered", "chaotic"}
+    assert rows["line"][0] == {"w": 1.0, "b": 0.0, "place": 0}
+    (point,) = rows["circle"]
+    assert point["name"] == "the stack"
     assert (point["w"], point["b"]) == (1.3, 0.1)
 
 

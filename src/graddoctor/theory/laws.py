@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 _IMAGE = 4  # axes from which on features lie on the second
+_TEXT = 3  # axes of a batch of sequences: (sample, place, feature)
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,10 @@ def measured(tensor: Tensor, samples: int, *, channels: bool | None = None) -> L
     images = values.dim() >= _IMAGE if channels is None else channels and values.dim() > 2  # noqa: PLR2004 - (samples, channels)
     feature = 1 if images else values.dim() - 1
     apart = values.dim() > 1 and values.shape[0] == samples
-    kept = {axis for axis in range(values.dim()) if (axis == 0 and apart) or (images and axis > 1)}
+    texts = apart and not images and values.dim() == _TEXT
+    kept = {
+        axis for axis in range(values.dim()) if (axis == 0 and apart) or (axis == 1 and texts) or (images and axis > 1)
+    }
     keep = sorted(kept - {feature})
     drop = [axis for axis in range(values.dim()) if axis not in keep]
     square = values.square().mean(drop, keepdim=True).double()

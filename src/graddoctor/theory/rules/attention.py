@@ -48,25 +48,40 @@ def _weighted(call: Call, weights: Law, values: Law, left: Ref, right: Ref) -> S
 
 
 class _Summed:
-    """Gradient at the values: the weights sum those of all queries."""
+    """Gradient at the values: the weights sum those of all queries, each place its own."""
 
-    def __init__(self, focus: float, queries: int, keys: int) -> None:
+    def __init__(self, focus: float, queries: int, keys: int, squares: Tensor | None) -> None:
         self.own = queries * focus / keys
         self.common = queries * (queries - 1) / keys**2
         self.shared = queries / keys**2
+        self.squares = squares
 
     def __call__(self, gradient: Gradient) -> Gradient:
-        square = self.own * gradient.average + self.common * gradient.along
-        along = self.shared * gradient.average + self.common * gradient.along
-        return Gradient(flat(square, gradient.square.dim()), along)
+        common = self.common * gradient.along
+        along = self.shared * gradient.average + common
+        if self.squares is None:
+            return Gradient(flat(self.own * gradient.average + common, gradient.square.dim()), along)
+        queries = len(self.squares)
+        arriving = gradient.square.expand(*gradient.square.shape[:-2], queries, gradient.square.shape[-1])
+        return Gradient(self.squares.T @ arriving + common, along)
 
 
-def averaging(focus: float, values: Law, queries: int, keys: int, width: int) -> tuple[Law, float, _Summed]:
-    """The law of attention's result, and what becomes of its gradient at the weights and at the values."""
-    square = focus * values.average + (1 - focus) * values.along
+def averaging(
+    focus: float, values: Law, queries: int, keys: int, width: int, squares: Tensor | None = None
+) -> tuple[Law, float, _Summed]:
+    """The law of attention's result, and what becomes of its gradient at the weights and at the values.
+
+    ``squares``: E[A²] for each query and key, where it is known place by place.
+    """
+    square = flat(focus * values.average + (1 - focus) * values.along, values.square.dim())
+    if squares is not None:
+        own = squares.sum(1, keepdim=True)
+        square = (own * values.average + (1 - own) * values.along).reshape(
+            *(1,) * (values.square.dim() - 2), queries, 1
+        )
     shared = values.average / keys + (1 - 1 / keys) * values.along
-    law = Law(flat(square, values.square.dim()), values.mean, values.between, shared)
-    return law, width * max(values.average - values.along, 0.0), _Summed(focus, queries, keys)
+    law = Law(square, values.mean, values.between, shared)
+    return law, width * max(values.average - values.along, 0.0), _Summed(focus, queries, keys, squares)
 
 
 def focus_of(variance: float, keys: Tensor) -> float:
@@ -99,8 +114,9 @@ def fused(call: Call, scene: Scene) -> Step | None:
     q, k, v = scene(query), scene(key), scene(value)
     queries, (keys, inner), width = query.shape[-2], key.shape[-2:], value.shape[-1]
     scale = call.options.get("scale") or inner**-0.5
-    focus = focus_of(inner * q.average * k.average * scale**2, _open(call, queries, keys))
-    law, to_weights, to_values = averaging(focus, v, queries, keys, width)
+    variance, places = inner * q.average * k.average * scale**2, _open(call, queries, keys)
+    focus = focus_of(variance, places)
+    law, to_weights, to_values = averaging(focus, v, queries, keys, width, _squares(variance, places, queries, keys))
     to_scores = to_weights * focus / keys * (1 - focus) * scale**2
     axes = len(query.shape)
     return Step(
@@ -122,6 +138,17 @@ def _open(call: Call, queries: int, keys: int) -> Tensor:
     if any(flags):
         return torch.arange(1, queries + 1, dtype=torch.float64).clamp(max=keys)
     return torch.tensor([float(keys)], dtype=torch.float64)
+
+
+def _squares(variance: float, places: Tensor, queries: int, keys: int) -> Tensor | None:
+    """E[A²] where every query looks at all keys, or at those up to its own place; ``None`` for other masks."""
+    focus = (math.exp(min(variance, 50.0)) / places.clamp(min=1)).clamp(max=1.0) / places.clamp(min=1)
+    if len(places) == 1:
+        return focus.expand(queries, 1).expand(queries, keys)
+    causal = torch.arange(1, queries + 1, dtype=places.dtype)
+    if queries == keys == len(places) and bool((places == causal).all()):
+        return torch.tril(focus[:, None].expand(queries, keys))
+    return None
 
 
 def open_keys(mask: Tensor) -> Tensor:
