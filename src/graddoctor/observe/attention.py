@@ -22,7 +22,7 @@ HIDDEN = -9000.0
 """A logit below this was masked. Masks add -inf, the least number of their type, or down to -10000 as BERT's did."""
 
 _SLICE = 1 << 18  # logits that are computed at a time
-_MOST = 1 << 22  # logits that are read of one attention: beyond, of every so many queries
+_MOST = 1 << 20  # logits that are read of one attention: beyond, of every so many queries
 _TOKENS = 1 << 21  # entries of the values that similarity and rank are taken from: beyond, of the first samples
 
 
@@ -196,14 +196,16 @@ def _sums(values: Tensor, allowed: Tensor) -> Tensor:
     """Largest magnitude, then sums over the rows of a slice, in float64, then the squares around the slice's mean."""
     odd = allowed & ~values.isfinite()
     sound = allowed & ~odd
-    numbers = values.double().masked_fill(~sound, 0)
-    count, total = sound.sum(), numbers.sum()
-    around = (numbers - total / count.clamp(min=1)).masked_fill(~sound, 0).square().sum()
+    numbers = values.masked_fill(~sound, 0)
+    count, total = sound.sum(), numbers.sum(dtype=torch.float64)
+    middle = (total / count.clamp(min=1)).to(values.dtype)
+    around = (values - middle).masked_fill_(~sound, 0).square_().sum(dtype=torch.float64)
+    around -= count * (middle.double() - total / count.clamp(min=1)).square()
     keys = allowed.sum(-1)
     chooses = (keys > 1) & ~odd.any(-1)
     logs = torch.log_softmax(values.masked_fill(~sound, -math.inf), -1)
     chances = logs.exp()
-    entropy = -(chances * logs.masked_fill(~sound, 0)).sum(-1) / keys.clamp(min=2).log()
+    entropy = -(chances * logs.masked_fill_(~sound, 0)).sum(-1) / keys.clamp(min=2).log()
     known = entropy.masked_fill(~chooses, 0).sum()
     certain = (chances.amax(-1) > CERTAIN) & chooses
     figures = (
