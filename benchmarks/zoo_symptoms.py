@@ -20,7 +20,7 @@ Read on 256 samples at the start, after an eighth of the steps and at the end.
 - ``UNDERFLOW``: in low precision, half of the updates change nothing or 30 % of gradients are zero, twice the twin's.
 - ``RECURRENT_VANISHING``, ``RECURRENT_EXPLODING``: in a recurrent network the gradient at the first step is under
   1/1000 of that at the last, or over 1000 times (``zoo_time``). Of a layer that is called at every step, the rules
-  above see the last call.
+  above see the last call; a unit is dead if it is zero at every step.
 - ``DEGRADATION``, where the twin has shortcuts or fewer layers: at finite loss, the metric on the training batches is
   0.10 behind the twin's.
 """
@@ -113,10 +113,11 @@ class _Layers(TorchFunctionMode):
 class _Units(TorchDispatchMode):
     """Reads the outputs of squashing functions and rectifiers as they are made."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, over_time: bool = False) -> None:
         super().__init__()
+        self.over_time = over_time
         self.flat: list[tuple[Any, torch.Size, float]] = []
-        self.dead: list[float] = []
+        self.silent: dict[Any, torch.Tensor] = {}
         self.low = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -128,8 +129,14 @@ class _Units(TorchDispatchMode):
         if func in _RECTIFIERS and (func is not aten.hardtanh.default or args[1] >= 0):
             units = result.movedim(1, -1) if result.dim() == 4 else result
             silent = (units == 0).flatten(0, -2).all(0)
-            self.dead.append(float(silent.float().mean()))
+            key = units.shape if self.over_time else len(self.silent)
+            self.silent[key] = self.silent.get(key, silent) & silent
         return result
+
+    @property
+    def dead(self) -> float:
+        """The largest share of units, after one rectifier, that were zero for all samples (and steps)."""
+        return max((float(silent.float().mean()) for silent in self.silent.values()), default=0.0)
 
 
 def probe_batch(recipe: Recipe, seed: int, rows: int = 256) -> tuple[torch.Tensor, ...]:
@@ -175,7 +182,7 @@ def look(recipe: Recipe, model: nn.Module, seed: int, *, recurrent: bool = False
     random = torch.get_rng_state()
     batch = probe_batch(recipe, seed)
     model.zero_grad(set_to_none=True)
-    layers, units = _Layers(last_call=recurrent), _Units()
+    layers, units = _Layers(last_call=recurrent), _Units(over_time=recurrent)
     with torch.backends.mkldnn.flags(enabled=not recurrent):
         with autocast(recipe), layers, units:
             loss = recipe.loss(model, batch)
@@ -184,15 +191,21 @@ def look(recipe: Recipe, model: nn.Module, seed: int, *, recurrent: bool = False
     seen = Symptoms(loss=float(loss.detach()), low=units.low, twins=_identical_units(model))
     found = units.flat[:-1] if units.flat and _is_output(units.flat[-1], layers) else units.flat
     seen.flat = max((share for _, _, share in found), default=0.0)
-    seen.dead = max(units.dead, default=0.0)
+    seen.dead = units.dead
     _signals(seen, layers.outputs)
-    seen.input_odd = layers.input is not None and _odd(layers.input)
+    read = _steps(batch[0]) if recurrent else layers.input
+    seen.input_odd = read is not None and _odd(read)
     _gradients(seen, model)
     seen.lag = first_against_last(recipe, model, batch) if recurrent else None
     model.zero_grad(set_to_none=True)
     model.load_state_dict(state)
     torch.set_rng_state(random)
     return seen
+
+
+def _steps(sequences: torch.Tensor) -> torch.Tensor | None:
+    """Return what a recurrent network reads, one row a step; nothing for tokens."""
+    return sequences.flatten(0, 1) if sequences.is_floating_point() else None
 
 
 def _is_output(last: tuple[Any, torch.Size, float], layers: _Layers) -> bool:

@@ -6,7 +6,9 @@ from functools import lru_cache
 
 from graddoctor.testing import (
     activation,
+    attention,
     batching,
+    depth,
     graph,
     initialization,
     initialization_parts,
@@ -18,9 +20,12 @@ from graddoctor.testing import (
     recurrent,
     recurrent_gates,
     recurrent_loops,
+    recurrent_settings,
     restraint,
     scale,
     sound,
+    sound_depth,
+    sound_recurrent,
     sound_settings,
 )
 from graddoctor.testing._assert import assert_trainable
@@ -32,6 +37,7 @@ _FAMILIES = (
     initialization,
     initialization_parts,
     activation,
+    attention,
     scale,
     output,
     rate,
@@ -40,11 +46,15 @@ _FAMILIES = (
     precision,
     graph,
     batching,
+    depth,
     numeric,
     recurrent,
     recurrent_gates,
     recurrent_loops,
+    recurrent_settings,
     sound,
+    sound_depth,
+    sound_recurrent,
     sound_settings,
 )
 

@@ -102,7 +102,12 @@ def _gru() -> tuple[Patient, ...]:
             "recurrent_gru_stuck",
             "The update biases of a GRU start at 12: it keeps its empty state and reads nothing.",
             by_gru(),
-            conditions=(_C.PLATEAU, _C.SATURATION),
+            conditions=(
+                _C.LEARNING_RATE_TOO_LOW,
+                _C.PLATEAU,
+                _C.SATURATION,
+                _C.UNSCALED_INPUT,
+            ),
             causes=(Cause.GATES, Cause.INITIALIZATION),
             modules=_CELL,
             model=seeded(lambda: gate(Reader("gru"), 1, 12.0)),
@@ -123,7 +128,7 @@ def _bidirectional() -> nn.Module:
 
 
 def _projected() -> nn.Module:
-    return Reader("lstm", width=32, proj_size=16)
+    return Reader("lstm", width=40, proj_size=24)
 
 
 def _packed() -> nn.Module:
@@ -159,8 +164,8 @@ def _builds() -> tuple[Patient, ...]:
             "recurrent_lstm_projected",
             "A default LSTM with a projection to half of its width.",
             _projected,
-            lambda: shown(30),
-            epochs=14,
+            lambda: shown(20),
+            epochs=5,
         ),
         spoiled(
             "recurrent_lstm_packed",
