@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from graddoctor.errors import RecipeError
 from graddoctor.remedies.facts import Facts
-from graddoctor.remedies.graph import everything_trained, hooks_off, nothing_detached
+from graddoctor.remedies.graph import detaches, everything_trained, hooks_off, nothing_detached
 from graddoctor.remedies.plain.graph import attached_loss, hookless_loss, remove_gradient_hooks, unfreeze
 from graddoctor.terms import Cause
 
@@ -276,3 +276,23 @@ def test_surgery_keeps_the_state_and_validation_without_gradients():
     with torch.no_grad():
         assert not attached_loss(treated, BATCH, cross_entropy).requires_grad
         assert functional.linear(BATCH[0], treated[0].weight).requires_grad is False
+
+
+class Rolled(nn.Module):
+    """A loop whose state is cut off at every step: all parameters get a gradient, of the last step alone."""
+
+    def __init__(self, cut):
+        super().__init__()
+        self.read, self.keep, self.head, self.cut = nn.Linear(1, 8), nn.Linear(8, 8), nn.Linear(8, 2), cut
+
+    def forward(self, x):
+        state = x.new_zeros(len(x), 8)
+        for t in range(x.shape[1]):
+            state = torch.tanh(self.read(x[:, t, None]) + self.keep(self.cut(state)))
+        return self.head(state)
+
+
+def test_a_cut_that_leaves_every_parameter_a_gradient_is_seen_by_what_it_changes():
+    assert detaches(recipe(model=lambda: Rolled(torch.detach)))
+    assert not detaches(recipe(model=lambda: Rolled(lambda state: state)))
+    assert not detaches(recipe(model=lambda: Net(lambda z: z + 0 * float(z.detach().mean()))))

@@ -29,7 +29,7 @@ from graddoctor.remedies.decay import no_weight_decay
 from graddoctor.remedies.depth import fewer_layers
 from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.functions import HARSH, RECTIFIED, SMOOTH_SATURATING
-from graddoctor.remedies.graph import attached, unfrozen, unhooked
+from graddoctor.remedies.graph import attached, detaches, unfrozen, unhooked
 from graddoctor.remedies.initialization import reinitialised
 from graddoctor.remedies.norm_places import loud_norms, ordinary_norms
 from graddoctor.remedies.optimizer import every_parameter, ordinary_epsilon, ordinary_momentum
@@ -86,7 +86,7 @@ def plan(seen: Observation, suspicions: tuple[Suspicion, ...]) -> Iterator[Step 
 def _added(seen: Observation) -> Iterator[Step]:
     if seen.low_precision:
         yield Step(float32())
-    if any(p.trainable and p.gradient is None for p in seen.start.parameters):
+    if any(p.trainable and p.gradient is None for p in seen.start.parameters) or _detached(seen):
         yield Step(attached())
     if seen.missing:
         yield Step(every_parameter())
@@ -160,6 +160,13 @@ def sick_start(seen: Observation) -> bool:
         or _identical(seen)
         or not look.loss <= START_LOSS * abs(seen.yardstick.baseline)
     )
+
+
+def _detached(seen: Observation) -> bool:
+    try:
+        return detaches(seen.recipe)
+    except Exception:  # noqa: BLE001 - a loss that cannot be computed with nothing detached is not tried so
+        return False
 
 
 def _identical(seen: Observation) -> bool:

@@ -30,7 +30,7 @@ from graddoctor.terms import Condition
 
 STATES = frozenset({Condition.RECURRENT_VANISHING, Condition.RECURRENT_EXPLODING})
 
-_CELLS = 2  # a GRU and an LSTM
+_CELLS = 3  # LSTMs with either kind of open gates, and a GRU
 _RADII = (0.25, 1.5)  # around 0.58, as torch draws recurrent weights, and 1, as orthogonal or identity ones have it
 
 

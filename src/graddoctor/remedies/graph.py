@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -75,6 +76,15 @@ def nothing_detached(facts: Facts) -> Remedy | None:
     return _attached(note, tuple(dict.fromkeys(name.rpartition(".")[0] for name in found)))
 
 
+def detaches(recipe: Recipe) -> bool:
+    """Whether any gradient is another one when nothing is detached, of parameters that get one anyhow."""
+    every = _AttachedAt()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # such as of a number that is taken of what is attached now
+        before, after = _slopes(recipe), _slopes(recipe, every)
+    return every.cut and any(_differ(before[name], slope) for name, slope in after.items())
+
+
 def _cutting_lines(recipe: Recipe, before: dict[str, torch.Tensor | None], lines: list[str]) -> list[str]:
     """Those lines each of which, attached alone, gives a parameter its gradient; all, where none does."""
     alone = []
@@ -95,6 +105,7 @@ class _AttachedAt(TorchFunctionMode):
         self.line = line
         self.seen: list[str] = []
         self.left: list[str] = []
+        self.cut = False
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
@@ -104,7 +115,7 @@ class _AttachedAt(TorchFunctionMode):
             return func(args[0].detach(), *args[1:], **(kwargs or {}))
         if not cuts_graph(func) or args[0] is True:
             return func(*args, **(kwargs or {}))
-        line = users_line()
+        self.cut, line = True, users_line()
         if line and line not in self.seen:
             self.seen.append(line)
         if self.line not in {"", line}:
