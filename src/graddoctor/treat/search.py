@@ -182,12 +182,16 @@ class Search:
         """Try the best without one of its parts, and its rate alone: what does as well with less is to be known."""
         best = self._best()
         parts = best.remedy.each if best is not None and best.remedy is not None else ()
-        rates = [part for part in parts if part.rate != 1.0]
-        others = [part for part in parts if part.rate == 1.0]
-        leading = [[*others[:k], *rates] for k in range(1, len(others))]  # each was made for what stands before it
-        fewer = [some for some in map(combined, (others, rates, *leading)) if some and some.name not in self._ran]
+        training = [part for part in parts if self._trains(part)]
+        others = [part for part in parts if not self._trains(part)]
+        leading = [[*others[:k], *training] for k in range(1, len(others))]  # each was made for what stands before it
+        fewer = [some for some in map(combined, (others, training, *leading)) if some and some.name not in self._ran]
         if fewer and len(parts) > 1:
             self._remember(self.race.rung(fewer, 1.0, len(fewer), "with less"))
+
+    def _trains(self, part: Remedy) -> bool:
+        """Whether it is of the training; one for what carries a state stays whole: a clip shows its worth by luck."""
+        return part.rate != 1.0 or (self.through_time and part.causes[0] in {Cause.OPTIMIZER, Cause.CLIPPING})
 
     def _choose(self) -> Remedy | None:
         """The smallest of the finalists that comes near the best on further seeds too."""
