@@ -326,8 +326,8 @@ def table(told: dict[str, dict[str, float]], outcomes: list[Outcome], where: dic
     lines = [
         "# Predicted against measured decades a layer",
         "",
-        f"{where['time']}, torch {where['torch']}, float64, {seeds} seed{'s' * (seeds > 1)} each. Error: difference of the totals over",
-        "the layers or blocks; the bounds are those of issue 6.",
+        f"{where['time']}, torch {where['torch']}, float64, seeds: {seeds}. Error: difference of the totals over the",
+        "layers or blocks; the bounds are those of issue 6.",
         "",
         "| networks | number | median error | asked | 95th percentile | asked | largest |",
         "|---|---:|---:|---:|---:|---:|---:|",

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, gelu
 
 import graddoctor as gd
 from graddoctor.errors import RecipeError
-from graddoctor.theory.expected import expected
+from graddoctor.theory.expected import expected, foreseen
 from graddoctor.theory.reading import depth_of
 
 WIDTH = 128
@@ -239,6 +239,37 @@ def test_functional_code_is_followed_like_modules():
     torch.manual_seed(0)
     theory, real = pair(Net(), torch.randn(32, 32))
     assert theory.budget.total == pytest.approx(real.total, abs=0.1)
+
+
+class Token(nn.Module):
+    """A class token that is put before the sequence, and that the head reads alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.token = nn.Linear(16, 64), nn.Parameter(0.1 * torch.randn(1, 1, 64))
+        self.body = nn.ModuleList(
+            [nn.TransformerEncoderLayer(64, 4, 128, 0.0, norm_first=True, batch_first=True) for _ in range(2)]
+        )
+        self.head = nn.Linear(64, 8)
+
+    def forward(self, x):
+        x = torch.cat([self.token.expand(len(x), -1, -1), self.embed(x)], dim=1)
+        for layer in self.body:
+            x = layer(x)
+        return self.head(x[:, 0])
+
+
+def test_a_class_token_gets_the_gradient_and_the_other_places_what_attention_leaves():
+    torch.manual_seed(0)
+    theory, real = pair(Token(), torch.randn(8, 24, 16))
+    assert real.rows[0].decades < -0.5
+    for row, seen in zip(theory.budget.rows, real.rows, strict=True):
+        assert row.decades == pytest.approx(seen.decades, abs=0.15), row.name
+
+
+def test_what_cannot_be_told_is_none():
+    assert foreseen(nn.Linear(32, 8), loss, torch.randn(8, 32)) is None
+    assert foreseen(mlp(nn.Tanh, 2), loss, torch.randn(8, 32)).total < 0
 
 
 def test_nothing_is_left_changed():

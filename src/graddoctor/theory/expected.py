@@ -20,6 +20,7 @@ from graddoctor.observe.dominators import chain
 from graddoctor.observe.graph import walk
 from graddoctor.observe.tape import Tape
 from graddoctor.theory.backflow import ExpectedFlow, ExpectedSpreads
+from graddoctor.theory.frugal import lighter
 from graddoctor.theory.layers import Layer, layers_of
 from graddoctor.theory.propagation import propagate_tape
 
@@ -68,6 +69,14 @@ def expected(model: nn.Module, loss: Callable[[nn.Module, Any], Tensor], batch: 
     with undisturbed(model) as guard, torch.inference_mode(mode=False), torch.enable_grad():
         guard.protect(tensor for _, tensor in tensors_in(batch))
         return _expected(model, loss, batch, guard)
+
+
+def foreseen(model: nn.Module, loss: Callable[[nn.Module, Any], Tensor], batch: Any) -> Budget | None:
+    """Say what theory expects, to be laid beside what is measured; ``None`` where it cannot be told."""
+    try:
+        return lighter(lambda part: expected(model, loss, part), model, batch).budget
+    except Exception:  # noqa: BLE001 - a second opinion must not cost the first one
+        return None
 
 
 def _expected(model: nn.Module, loss: Callable[[nn.Module, Any], Tensor], batch: Any, guard: Guard) -> Expected:

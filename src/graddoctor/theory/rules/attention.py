@@ -36,7 +36,7 @@ def of_streams(call: Call, scene: Scene, left: Ref, right: Ref) -> Step:
 
 def _weighted(call: Call, weights: Law, values: Law, left: Ref, right: Ref) -> Step:
     queries, keys = left.shape[-2:]
-    law, to_weights, to_values = averaging(weights.focus or 1.0, values, queries, keys, right.shape[-1])
+    law, to_weights, to_values = averaging(weights.focus or 1.0, values, (queries, keys, right.shape[-1]))
     axes = len(right.shape)
     return Step(
         (law.shaped(call.out.shape),),
@@ -67,12 +67,13 @@ class _Summed:
 
 
 def averaging(
-    focus: float, values: Law, queries: int, keys: int, width: int, squares: Tensor | None = None
+    focus: float, values: Law, shape: tuple[int, int, int], squares: Tensor | None = None
 ) -> tuple[Law, float, _Summed]:
     """The law of attention's result, and what becomes of its gradient at the weights and at the values.
 
-    ``squares``: E[A²] for each query and key, where it is known place by place.
+    ``shape``: queries, keys, features. ``squares``: E[A²] for each query and key, where it is known place by place.
     """
+    queries, keys, width = shape
     square = flat(focus * values.average + (1 - focus) * values.along, values.square.dim())
     if squares is not None:
         own = squares.sum(1, keepdim=True)
@@ -116,7 +117,7 @@ def fused(call: Call, scene: Scene) -> Step | None:
     scale = call.options.get("scale") or inner**-0.5
     variance, places = inner * q.average * k.average * scale**2, _open(call, queries, keys)
     focus = focus_of(variance, places)
-    law, to_weights, to_values = averaging(focus, v, queries, keys, width, _squares(variance, places, queries, keys))
+    law, to_weights, to_values = averaging(focus, v, (queries, keys, width), _squares(variance, places, queries, keys))
     to_scores = to_weights * focus / keys * (1 - focus) * scale**2
     axes = len(query.shape)
     return Step(

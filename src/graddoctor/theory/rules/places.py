@@ -14,7 +14,7 @@ View = Callable[[Tensor], Any]
 
 
 def rearranged(square: Tensor, before: tuple[int, ...], after: tuple[int, ...]) -> Tensor:
-    """Give a map of a tensor to a view of it: axes before the features are merged and split, or a common head is kept."""
+    """Give a map of a tensor to a view of it: axes before the features are merged or split, or those in common kept."""
     if not before or not after or square.dim() != len(before):
         return reshaped(square, after)
     if before[-1] == after[-1] and square.shape[-1] == 1:
