@@ -19,6 +19,7 @@ from graddoctor.remedies import (
     precision,
     residual,
     schedule,
+    truncation,
 )
 from graddoctor.remedies.edit import Part
 from graddoctor.remedies.facts import Facts
@@ -59,7 +60,7 @@ PHARMACY: Mapping[Cause, tuple[Prescriber, ...]] = {
     ),
     Cause.NORMALIZATION: (normalization.normalised, normalization.pre_layernorm),
     Cause.DEPTH: (residual.residuals,),
-    Cause.RECURRENCE: (gating.gated_cells,),
+    Cause.RECURRENCE: (gating.gated_cells, truncation.truncated),
     Cause.GATES: (gating.gates_opened, gating.forget_bias),
     Cause.GRAPH: (graph.nothing_detached, optimizer.held, graph.everything_trained),
 }
