@@ -38,11 +38,9 @@ def clipping(facts: Facts) -> list[Remedy]:
     Source: Pascanu, Mikolov and Bengio 2013; Graves 2013 (by value); Brock et al. 2021 (adaptive).
     """
     middle = facts.quantile(0.5)
-    if not middle > 0:
+    if not is_heavy(facts):
         return []
     blown = _grew(facts.norms) or _huge(facts, middle)
-    if not blown and facts.quantile(_TAIL) <= HEAVY * middle:
-        return []
     norms = dict.fromkeys(_rounded(facts.quantile(share)) for share in ((0.5, _QUIET) if blown else (0.5,)))
     found = [clipped(norm) for norm in norms if norm > 0]
     count = sum(p.numel() for p in facts.model.parameters() if p.requires_grad)
@@ -50,6 +48,14 @@ def clipping(facts: Facts) -> list[Remedy]:
     if _ends_with_its_output(facts):
         found.append(_adaptive())
     return found
+
+
+def is_heavy(facts: Facts) -> bool:
+    """Whether the recorded norms have spikes, grew without end, or are huge for the rate."""
+    middle = facts.quantile(0.5)
+    if not middle > 0:
+        return False
+    return _grew(facts.norms) or _huge(facts, middle) or facts.quantile(_TAIL) > HEAVY * middle
 
 
 def clip_lifted(facts: Facts) -> Remedy | None:

@@ -23,6 +23,7 @@ from graddoctor.remedies import (
     residual,
     schedule,
     transformer_start,
+    truncation,
 )
 from graddoctor.remedies.edit import Part
 from graddoctor.remedies.facts import Facts
@@ -76,7 +77,7 @@ PHARMACY: Mapping[Cause, tuple[Prescriber, ...]] = {
         attention.qk_normalised,
     ),
     Cause.DEPTH: (residual.residuals, depth.fewer_layers),
-    Cause.RECURRENCE: (gating.gated_cells,),
+    Cause.RECURRENCE: (gating.gated_cells, truncation.truncated),
     Cause.GATES: (gating.gates_opened, gating.forget_bias),
     Cause.GRAPH: (graph.nothing_detached, optimizer.held, graph.everything_trained),
 }
