@@ -11,6 +11,7 @@ from graddoctor.terms import Cause, Condition
 from graddoctor.testing import Patient, names, patient, zoo
 from graddoctor.testing._data import blobs, circles, digits, pairs, recall, tabular, teacher
 from graddoctor.testing._patient import batches, plain_loss, score
+from graddoctor.testing._sequences import adding, average, bits, order, ragged, recent, rows, shown, spelled, waves
 
 QUICK_SICK = (
     "init_normal_tiny",
@@ -131,11 +132,25 @@ def test_names_are_unique_and_the_zoo_is_wide():
     assert isinstance(zoo()[0], Patient)
 
 
-@pytest.mark.parametrize("task", [digits, circles, blobs, teacher, tabular, pairs, recall])
+SEQUENCES = (adding, average, bits, order, ragged, recent, rows, shown, spelled, waves)
+
+
+@pytest.mark.parametrize("task", [digits, circles, blobs, teacher, tabular, pairs, recall, *SEQUENCES])
 def test_tasks_are_finite_and_split_without_overlap_in_count(task):
     data = task()
     assert len(data.train[0]) > len(data.test[0]) > 300
     assert all(torch.isfinite(column.float()).all() for column in (*data.train, *data.test))
+
+
+def test_what_decides_a_sequence_is_where_the_task_says():
+    steps, labels = shown(30).train
+    assert torch.equal(steps[:, 0].argmax(1), labels)
+    assert float((steps[:, 5].argmax(1) == labels).float().mean()) < 0.35
+    tokens, first = spelled(12).train
+    assert torch.equal(tokens[:, 0], first)
+    assert int(tokens[:, 1:].min()) >= 4
+    padded, lengths, _ = ragged().train
+    assert all(not row[length:].any() for row, length in zip(padded, lengths, strict=True))
 
 
 def test_batches_are_shuffled_anew_each_epoch_and_equal_for_a_seed():

@@ -113,13 +113,6 @@ def rows() -> Task:
 
 
 @lru_cache(maxsize=4)
-def pixels() -> Task:
-    """The digits, one pixel a step."""
-    task = digits()
-    return Task((task.train[0][:, :, None], task.train[1]), (task.test[0][:, :, None], task.test[1]), "classes")
-
-
-@lru_cache(maxsize=4)
 def ragged(length: int = 40) -> Task:
     """Sequences of 25 steps up to ``length``, padded with zeros, and their lengths; the first step decides."""
     task = shown(length)

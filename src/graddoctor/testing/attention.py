@@ -37,7 +37,7 @@ def reweighted(model: nn.Module, factor: float, *ends: str) -> nn.Module:
     with torch.no_grad():
         for name, module in model.named_modules():
             if name.endswith(ends):
-                module.weight.mul_(factor)  # type: ignore[union-attr, operator]
+                module.weight.mul_(factor)
     return model
 
 
@@ -56,7 +56,10 @@ def _scores() -> tuple[Patient, ...]:
             "attention_scores_huge",
             "Queries and keys start thirty times too large, so that every place attends to one other, at random.",
             two,
-            conditions=(_C.SATURATION,),
+            conditions=(
+                _C.EXPLODING,
+                _C.SATURATION,
+            ),
             causes=_START,
             modules=("blocks.0.attention", "blocks.1.attention"),
             model=seeded(lambda: reweighted(reader(), 30.0, "query", "key")),
@@ -65,7 +68,10 @@ def _scores() -> tuple[Patient, ...]:
             "attention_tokens_huge",
             "Token embeddings start a hundred times too large, and no block adds anything that counts beside them.",
             two,
-            conditions=(_C.POOR_INITIALIZATION,),
+            conditions=(
+                _C.PLATEAU,
+                _C.SATURATION,
+            ),
             causes=(*_START, Cause.INPUT_SCALE),
             modules=("tokens",),
             model=seeded(lambda: reweighted(reader(), 100.0, "tokens")),
@@ -80,7 +86,10 @@ def _parts() -> tuple[Patient, ...]:
             "attention_places_frozen",
             "The embeddings of the places are zero and frozen by mistake, so that the order is lost.",
             two,
-            conditions=(_C.DISCONNECTED,),
+            conditions=(
+                _C.DISCONNECTED,
+                _C.PLATEAU,
+            ),
             causes=(Cause.GRAPH,),
             modules=("places",),
             model=seeded(lambda: _frozen(reader(), "places")),
@@ -89,7 +98,11 @@ def _parts() -> tuple[Patient, ...]:
             "attention_places_tiny",
             "The embeddings of the places start at a ten-thousandth of those of the tokens.",
             two,
-            conditions=(_C.PLATEAU,),
+            conditions=(
+                _C.EXPLODING,
+                _C.PLATEAU,
+                _C.POOR_INITIALIZATION,
+            ),
             causes=_START,
             modules=("places",),
             model=seeded(lambda: reweighted(reader(), 1e-4, "places")),
@@ -98,7 +111,11 @@ def _parts() -> tuple[Patient, ...]:
             "attention_branches_frozen",
             "Queries, keys and values are zero and frozen by mistake: every branch is silent.",
             two,
-            conditions=(_C.DISCONNECTED,),
+            conditions=(
+                _C.DISCONNECTED,
+                _C.PLATEAU,
+                _C.POOR_INITIALIZATION,
+            ),
             causes=(Cause.GRAPH,),
             modules=("blocks.0.attention", "blocks.1.attention"),
             model=seeded(lambda: _frozen(reader(), "query", "key", "value", "project")),

@@ -95,18 +95,26 @@ def _shallow(act: Build, kind: str) -> Recipe:
 
 
 def _bare() -> tuple[Patient, ...]:
-    def deep(name: str, story: str, act: Build, kind: str, count: int) -> Patient:
+    def deep(name: str, story: str, act: Build, kind: str, count: int, *further: Condition) -> Patient:
         return sick(
             name,
             story,
             _shallow(act, kind),
-            conditions=(_C.DEGRADATION,),
+            conditions=(_C.DEGRADATION, *further),
             causes=_DEPTH,
             model=seeded(stacked(dense(_WIDTH, act), count, kind)),
         )
 
     return (
-        deep("depth_he_relu", "Fifty ReLU layers with He's start, which keeps their size.", nn.ReLU, "relu", 50),
+        deep(
+            "depth_he_relu",
+            "Fifty ReLU layers with He's start, which keeps their size.",
+            nn.ReLU,
+            "relu",
+            50,
+            _C.DEAD_UNITS,
+            _C.POOR_INITIALIZATION,
+        ),
         deep("depth_tanh", "Sixty tanh layers at the edge of chaos.", nn.Tanh, "tanh", 60),
         deep("depth_gelu", "Forty GELU layers with the start that fits.", nn.GELU, "gelu", 40),
     )

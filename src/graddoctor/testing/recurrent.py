@@ -59,7 +59,6 @@ def _cells() -> tuple[Patient, ...]:
             "The parity of two bits, fifteen steps apart, with a default ReLU cell.",
             training(lambda: bits(30), "classes", lambda: accumulating(2, 2), adam(2e-3), epochs=10, clip=clipped()),
             conditions=(
-                _C.DEAD_UNITS,
                 _C.PLATEAU,
                 _C.POOR_INITIALIZATION,
                 _C.RECURRENT_VANISHING,
@@ -171,7 +170,6 @@ def _beside() -> tuple[Patient, ...]:
                 _C.PLATEAU,
                 _C.RECURRENT_VANISHING,
                 _C.SATURATION,
-                _C.UNSCALED_INPUT,
             ),
             causes=_START,
             modules=_CELL,
