@@ -240,9 +240,8 @@ def _middle(chain: _Chain) -> int:
 def _inside(chain: _Chain, carried: Mapping[Node, frozenset[str]]) -> tuple[list[Node], list[Edge]]:
     """The operations of one step, in forward order, and the edges by which earlier steps reach into it."""
     place = _middle(chain)
-    begin, end = chain.uses[place], chain.uses[place + 1]
-    state = chain.entering[place].source
-    inside, crossing, stack = {begin}, [], [state]
+    begin = chain.uses[place]
+    inside, crossing, stack = {begin}, [], [chain.entering[place].source]
     while stack:
         node = stack.pop()
         if node in inside:
@@ -257,7 +256,6 @@ def _inside(chain: _Chain, carried: Mapping[Node, frozenset[str]]) -> tuple[list
                 stack.append(edge.source)
             elif chain.depth[edge.source] > 0 and edge.source is not begin:
                 crossing.append(edge)
-    del end
     return sorted(inside, key=lambda node: node.number), crossing
 
 
