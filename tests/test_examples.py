@@ -16,6 +16,7 @@ SICK = {
     "deep_sigmoid.py": Cause.ACTIVATION,
     "plain_cnn.py": Cause.INITIALIZATION,
     "raw_pixels.py": Cause.INPUT_SCALE,
+    "recall.py": Cause.GATES,
     "small_gpt.py:sick": Cause.INITIALIZATION,
 }
 LONGEST = 110
