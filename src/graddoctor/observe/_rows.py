@@ -89,6 +89,8 @@ def _continues(group: Group, node: Node) -> bool:
 def _deep(region: Region) -> bool:
     """Whether a region is too long for one row: its paths hold many weights one after the other."""
     top = max(_levels(region).values(), default=0)
+    if top > len(_parameters(region)):  # the same weights again and again: a loop over time, and no depth
+        return False
     if region.early is None or region.late is None:
         return top > 1
     paths = _paths(region)
@@ -96,6 +98,12 @@ def _deep(region: Region) -> bool:
         return top > _DEEP_RESIDUAL
     heavy = sum(any(node.weighs for node in path.nodes) for path in paths)
     return top > (_DEEP_JOINT if heavy > 1 else _DEEP_CONCATENATION)
+
+
+def _parameters(region: Region) -> set[str]:
+    """Names of all that a region multiplies with, biases too."""
+    nodes = (*region.nodes, *([region.late] if region.late else []))
+    return {name for node in nodes if node.weighs for name in node.parameters}
 
 
 def _residual(region: Region, paths: Iterable[Path]) -> bool:
