@@ -12,6 +12,8 @@ from graddoctor.theory.quadrature import moments
 _LENGTHS = np.geomspace(1e-10, 1e6, 161)
 _CELLS = (40, 26)
 _ROUNDING = 1e-9
+_MARGINAL = 1e-3
+_CLOSER = 40
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,8 @@ class Diagram:
 
 def diagram(phi: Activation, *, weight_std: float, bias_std: float) -> Diagram:
     """Tabulate the phases of an activation so far out that these scales and the edge of chaos lie within."""
-    seen = [moments(phi, float(q)) for q in _LENGTHS]
-    square, slope = np.array([m.square for m in seen]), np.array([m.slope_square for m in seen])
-    edge = _edge(square, slope)
+    square, slope = _moments(phi, _LENGTHS)
+    edge = _edge(phi, square, slope)
     right = max(1.25 * weight_std, 2.5, *(1.3 * w for w, b in edge if b <= 1 and w < 20))  # noqa: PLR2004 - sigmoid's lies at ten
     top = max(1.25 * bias_std, 1.0)
     across, up = np.linspace(0.0, right, _CELLS[0] + 1), np.linspace(0.0, top, _CELLS[1] + 1)
@@ -49,14 +50,40 @@ def diagram(phi: Activation, *, weight_std: float, bias_std: float) -> Diagram:
     return Diagram(across, up, decades, tuple(edge[shown[0] : until]) if shown else ())
 
 
-def _edge(square: Array, slope: Array) -> list[tuple[float, float]]:
-    """Lengths at which χ₁ = 1 and the bias that keeps them: σ_w² = 1/E[φ'²], σ_b² = q - σ_w² E[φ²]."""
+def _moments(phi: Activation, lengths: Array) -> tuple[Array, Array]:
+    """E[φ²] and E[φ'²] at these lengths."""
+    seen = [moments(phi, float(q)) for q in lengths]
+    return np.array([m.square for m in seen]), np.array([m.slope_square for m in seen])
+
+
+def _edge(phi: Activation, square: Array, slope: Array) -> list[tuple[float, float]]:
+    """Lengths at which χ₁ = 1 and the bias that keeps them: σ_w² = 1/E[φ'²], σ_b² = q - σ_w² E[φ²].
+
+    Only where the length is pulled back (dq'/dq ≤ 1): GELU has further points with χ₁ = 1, from which it runs away. A
+    sigmoid's edge takes all small biases within a small part of the lengths, so its entry is looked at more closely.
+    """
+    lengths = _LENGTHS
+    kept = _biases(lengths, square, slope) > 0
+    enters = np.flatnonzero(~kept[:-1] & kept[1:])
+    if enters.size:
+        place = int(enters[-1])
+        closer = np.linspace(lengths[place], lengths[place + 1], _CLOSER)[1:-1]
+        more = _moments(phi, closer)
+        lengths, square, slope = (
+            np.insert(a, place + 1, b) for a, b in zip((lengths, square, slope), (closer, *more), strict=True)
+        )
+    biases = _biases(lengths, square, slope)
     with np.errstate(divide="ignore", invalid="ignore"):
-        weights = slope**-0.5
-        biases = _LENGTHS - square / slope
-    held = biases >= -_ROUNDING * _LENGTHS
-    found = zip(weights[held].tolist(), np.sqrt(biases[held].clip(min=0)).tolist(), strict=True)
+        pulled = np.gradient(square, lengths) / slope <= 1 + _MARGINAL
+    held = (biases >= -_ROUNDING * lengths) & pulled
+    with np.errstate(divide="ignore"):
+        found = zip((slope[held] ** -0.5).tolist(), np.sqrt(biases[held].clip(min=0)).tolist(), strict=True)
     return [point for point in found if np.isfinite(point).all()]
+
+
+def _biases(lengths: Array, square: Array, slope: Array) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(lengths - square / slope)
 
 
 def _decades(weight_std: float, bias_std: float, square: Array, slope: Array) -> float:
