@@ -17,6 +17,7 @@ from graddoctor.remedies import (
     optimizer,
     penalty,
     precision,
+    recurrent_start,
     residual,
     schedule,
     truncation,
@@ -29,7 +30,11 @@ from graddoctor.terms import Cause
 Prescriber = Callable[[Facts], Remedy | Iterable[Remedy] | None]
 
 PHARMACY: Mapping[Cause, tuple[Prescriber, ...]] = {
-    Cause.INITIALIZATION: initialization.INITIALIZATIONS,
+    Cause.INITIALIZATION: (
+        initialization.critical,
+        *recurrent_start.RECURRENT_STARTS,
+        *initialization.INITIALIZATIONS[1:],
+    ),
     Cause.ACTIVATION: (activation.activation_swaps,),
     Cause.OUTPUT_ACTIVATION: (
         activation.without_output_activation,
