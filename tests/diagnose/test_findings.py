@@ -53,6 +53,8 @@ def test_depth_is_degradation_unless_gradient_is_lost_over_it():
     growing = Suspicion(Condition.EXPLODING, ("a",), at_start=True)
     assert finding(blocks, cause=Cause.DEPTH).condition is Condition.DEGRADATION
     assert finding(blocks, lost, cause=Cause.DEPTH).condition is Condition.VANISHING
+    later = Suspicion(Condition.VANISHING, ("a",))
+    assert finding(blocks, later, cause=Cause.DEPTH).condition is Condition.DEGRADATION
     told = finding(blocks, growing, cause=Cause.DEPTH)
     assert (told.condition, told.consequences) == (Condition.DEGRADATION, (Condition.EXPLODING,))
     assert Condition.DEGRADATION not in finding(blocks, lost, cause=Cause.ACTIVATION).consequences

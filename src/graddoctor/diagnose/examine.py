@@ -35,7 +35,7 @@ from graddoctor.remedies.initialization import deviation
 from graddoctor.remedies.precision import uses_low_precision
 from graddoctor.remedies.survey import Survey
 from graddoctor.terms import Cause, Condition, Finding, Severity, Trial
-from graddoctor.theory.expected import expected
+from graddoctor.theory.expected import foreseen
 from graddoctor.train import BatchSource, Outcome, build_model, loss_of, train
 
 LEARNS = 0.1
@@ -300,10 +300,7 @@ def _expected(facts: Facts, start: Probe) -> Budget | None:
     """What theory expects; of a loop that is unrolled it has a law for each cell, and none for its rows."""
     if start.budget is None or (start.temporal and len(start.operations) > MANY):
         return None
-    try:
-        return expected(facts.model, lambda m, b: loss_of(facts.recipe, m, b), facts.batch).budget
-    except Exception:  # noqa: BLE001 - what theory cannot follow is measured all the same
-        return None
+    return foreseen(facts.model, lambda m, b: loss_of(facts.recipe, m, b), facts.batch)
 
 
 def _alike(facts: Facts, deep: tuple[str, ...]) -> tuple[AlikeReading, ...]:

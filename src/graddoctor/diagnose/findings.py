@@ -136,8 +136,9 @@ def _by_cause(arm: Arm, suspicions: Sequence[Suspicion]) -> Condition | None:
         return Condition.LEARNING_RATE_TOO_HIGH if arm.remedy.rate < 1 else Condition.LEARNING_RATE_TOO_LOW
     if arm.cause is Cause.SCHEDULE and not {Condition.NON_FINITE, Condition.EXPLODING}.isdisjoint(seen):
         return Condition.LEARNING_RATE_TOO_HIGH
-    if arm.cause is Cause.DEPTH:  # gradient that is lost over depth is told by what is lost
-        return Condition.VANISHING if Condition.VANISHING in seen else Condition.DEGRADATION
+    if arm.cause is Cause.DEPTH:  # gradient that is lost over depth from the start is told by what is lost
+        lost = any(s.condition is Condition.VANISHING and s.at_start for s in suspicions)
+        return Condition.VANISHING if lost else Condition.DEGRADATION
     states = [s for s in suspicions if s.condition in _STATES]
     if states and (arm.cause in _OF_STATES or any(set(s.modules) & set(arm.remedy.modules) for s in states)):
         return states[0].condition

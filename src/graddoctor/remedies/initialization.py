@@ -17,7 +17,6 @@ from graddoctor.remedies.facts import Facts
 from graddoctor.remedies.measured_start import SEED_SHIFT, critical_plan, lsuv, small_output
 from graddoctor.remedies.plain.weights import initialise
 from graddoctor.remedies.reading import Reading, read
-from graddoctor.remedies.recurrent_start import identity, recurrence_restarted, rescaled
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.remedies.residual_start import zero_branches
 from graddoctor.remedies.slots import Slot, normalizes, slots, within
@@ -254,9 +253,6 @@ def _everywhere(
 
 INITIALIZATIONS = (
     critical,
-    recurrence_restarted,
-    identity,
-    rescaled,
     symmetry_broken,
     small_output,
     zero_branches,

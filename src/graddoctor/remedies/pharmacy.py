@@ -20,6 +20,7 @@ from graddoctor.remedies import (
     optimizer,
     penalty,
     precision,
+    recurrent_start,
     residual,
     schedule,
     transformer_start,
@@ -35,6 +36,7 @@ Prescriber = Callable[[Facts], Remedy | Iterable[Remedy] | None]
 PHARMACY: Mapping[Cause, tuple[Prescriber, ...]] = {
     Cause.INITIALIZATION: (
         initialization.critical,
+        *recurrent_start.RECURRENT_STARTS,
         attention.quiet_logits,
         transformer_start.unit_embeddings,
         *initialization.INITIALIZATIONS[1:4],

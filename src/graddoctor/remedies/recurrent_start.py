@@ -147,3 +147,7 @@ def _rectified(model: nn.Module, one: Carrier) -> bool:
     if one.loop is not None:
         return one.loop.activation == "relu" and math.isfinite(radius(model.get_parameter(one.loop.weight)))
     return one.vanilla and getattr(model.get_submodule(one.name), "nonlinearity", "") == "relu"
+
+
+RECURRENT_STARTS = (recurrence_restarted, identity, rescaled)
+"""Starts of what carries a state, in the order in which they are tried."""
