@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 from torch import nn
 
@@ -129,7 +128,10 @@ def _images() -> tuple[Patient, ...]:
             "depth_cnn_batch_norm",
             "Thirty convolutions of eight channels, each with BatchNorm and ReLU; the twin has six.",
             _digits(plain(6), sgd(0.05, 0.9), epochs=4),
-            conditions=(_C.DEGRADATION,),
+            conditions=(
+                _C.DEGRADATION,
+                _C.PLATEAU,
+            ),
             causes=_DEPTH,
             model=seeded(plain(30)),
         ),
@@ -154,21 +156,22 @@ def _streams() -> tuple[Patient, ...]:
     def highway(bias: float) -> Build:
         return lambda: Deep(nn.Linear(64, _WIDTH), lambda: Highway(_WIDTH, bias), 24, nn.Linear(_WIDTH, 10))
 
-    parts: dict[str, Any] = {"conditions": (_C.DEGRADATION,), "causes": _DEPTH}
     return (
         sick(
             "depth_skips_forgotten",
             "Sixteen pre-norm blocks of two layers, written without adding what came in.",
             _digits(blocks(16, skip=True), adam(2e-3)),
             model=seeded(blocks(16, skip=False)),
-            **parts,
+            conditions=(_C.DEAD_UNITS, _C.DEGRADATION, _C.PLATEAU, _C.VANISHING),
+            causes=_DEPTH,
         ),
         sick(
             "depth_attention_plain",
             "Six transformer blocks without shortcuts: after a few of them all places look alike.",
             training(lambda: spelled(10), "classes", attention(skip=True), adam(2e-3), epochs=4),
             model=seeded(attention(skip=False)),
-            **parts,
+            conditions=(_C.DEGRADATION,),
+            causes=_DEPTH,
         ),
         sick(
             "depth_highway_shut",

@@ -106,7 +106,6 @@ def _gru() -> tuple[Patient, ...]:
                 _C.LEARNING_RATE_TOO_LOW,
                 _C.PLATEAU,
                 _C.SATURATION,
-                _C.UNSCALED_INPUT,
             ),
             causes=(Cause.GATES, Cause.INITIALIZATION),
             modules=_CELL,
