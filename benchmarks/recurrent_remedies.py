@@ -179,10 +179,11 @@ def main() -> None:
     torch.set_num_threads(1)
     head = f"| patient | remedy | {' | '.join(f'rate {rate:g}' for rate in RATES)} |"
     lines = [head, "|---|---|" + "---|" * len(RATES)]
+    told = __doc__.strip().partition("\n\n")[2].partition("\n\n")[2]
     for patient in PATIENTS:
         lines += rows(patient)
-    told = __doc__.strip().partition("\n\n")[2].partition("\n\n")[2]
-    TABLE.write_text(f"# Remedies of recurrent networks\n\n{told}\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
+        text = f"# Remedies of recurrent networks\n\n{told}\n\n" + "\n".join(lines) + "\n"
+        TABLE.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
