@@ -170,8 +170,8 @@ def _streams() -> tuple[Patient, ...]:
             "Six transformer blocks without shortcuts: after a few of them all places look alike.",
             training(lambda: spelled(10), "classes", attention(skip=True), adam(2e-3), epochs=4),
             model=seeded(attention(skip=False)),
-            conditions=(_C.DEGRADATION,),
-            causes=_DEPTH,
+            conditions=(_C.DEGRADATION, _C.LEARNING_RATE_TOO_HIGH),
+            causes=(*_DEPTH, Cause.LEARNING_RATE),
         ),
         sick(
             "depth_highway_shut",

@@ -135,12 +135,12 @@ def _packed() -> nn.Module:
 
 
 def _builds() -> tuple[Patient, ...]:
-    def spoiled(name: str, story: str, build: Any, task: Any, epochs: int = 8) -> Patient:
+    def spoiled(name: str, story: str, build: Any, task: Any, *further: Condition, epochs: int = 8) -> Patient:
         return sick(
             name,
             story,
             _opened(build, task, epochs),
-            conditions=_LOST,
+            conditions=(*_LOST, *further),
             causes=_GATES,
             modules=_CELL,
             model=seeded(build),
@@ -158,6 +158,8 @@ def _builds() -> tuple[Patient, ...]:
             "A default bidirectional LSTM, read at the last step, where its backward half has seen one step only.",
             _bidirectional,
             lambda: shown(30),
+            _C.DISCONNECTED,
+            _C.POOR_INITIALIZATION,
         ),
         spoiled(
             "recurrent_lstm_projected",
