@@ -164,7 +164,11 @@ def kept_by_hand(model, x):
     return model.head(state)
 
 
-@pytest.mark.parametrize("activation", [torch.sigmoid, torch.tanh, lambda x: x.relu_(), nn.Sigmoid()], ids=str)
+@pytest.mark.parametrize(
+    "activation",
+    [torch.sigmoid, torch.tanh, lambda x: x.relu_(), nn.Sigmoid()],
+    ids=["sigmoid", "tanh", "relu_", "module"],
+)
 def test_a_state_is_kept_as_the_line_says(activation):
     torch.manual_seed(0)
     x = recall(6, 8)[0].double()

@@ -130,7 +130,7 @@ CURED = {
     "zeros": (symmetry_broken, taught(alike(0.0))),
     "output": (small_output, taught(with_head(3000.0), lr=0.01)),
     "branches": (zero_branches, taught(Residual, lr=0.005)),
-    "lsuv": (lsuv, taught(stack(8, nn.GELU, spoil=lambda w: w.mul_(0.3)))),
+    "lsuv": (lsuv, taught(stack(8, nn.GELU, spoil=lambda w: w.mul_(0.3)), lr=0.01)),
     "delta": (delta_orthogonal, taught(deep_cnn, (1, 5, 5), lr=0.02, epochs=15)),
     "orthogonal": (orthogonal, taught(stack(15, nn.Softsign))),
     "he": (he, taught(stack(12), lr=0.02)),
