@@ -81,6 +81,8 @@ def plan(seen: Observation, suspicions: tuple[Suspicion, ...]) -> Iterator[Step 
     frozen = tuple(dict.fromkeys(p.module for p in seen.start.parameters if not p.trainable))
     if frozen:
         yield Step(replace(unfrozen(), modules=frozen))
+    if not seen.deep_blocks:  # blocks that something leads past are the last to be too many
+        yield from (Step(remedy) for remedy in fewer_layers(Facts(seen.recipe)))
 
 
 def _added(seen: Observation) -> Iterator[Step]:
