@@ -51,7 +51,7 @@ DEPTHS = (5, 20, 100)
 WIDTH, INPUTS, SAMPLES, CLASSES = 256, 64, 16, 10
 
 BOUNDS = {"MLP": (0.02, 0.10), "conv": (0.05, 0.20), "residual": (0.05, 0.20), "pre-LN transformer": (0.05, 0.20)}
-"""What issue 6 asks for: median and 95th percentile of the absolute error, decades a layer."""
+"""What is asked for: median and 95th percentile of the absolute error, decades a layer."""
 
 
 @dataclass(frozen=True)
@@ -327,7 +327,7 @@ def table(told: dict[str, dict[str, float]], outcomes: list[Outcome], where: dic
         "# Predicted against measured decades a layer",
         "",
         f"{where['time']}, torch {where['torch']}, float64, seeds: {seeds}. Error: difference of the totals over the",
-        "layers or blocks; the bounds are those of issue 6.",
+        "layers or blocks; the bounds are those that the benchmark asks for.",
         "",
         "| networks | number | median error | asked | 95th percentile | asked | largest |",
         "|---|---:|---:|---:|---:|---:|---:|",

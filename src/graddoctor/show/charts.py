@@ -45,11 +45,13 @@ def budget_panel(
     base = alt.Chart(axes.data(bars)).encode(y=axes.depth_axis([bar["name"] for bar in bars], labels=labels))
     tooltip = [alt.Tooltip(f"{name}:N") for name in ("name", "kind", "decades")]
     scale = alt.Undefined if domain is None else alt.Scale(domain=list(domain), nice=True)
-    x = alt.X("from:Q", title="decades of gradient, counted from the loss", scale=scale)
+    foreseen = any(bar.get("theory") is not None for bar in bars)
+    title = f"decades of gradient, counted from the loss{' (ticks: where theory ends each row)' * foreseen}"
+    x = alt.X("from:Q", title=title, scale=scale)
     spans = base.mark_bar().encode(x=x, x2="to:Q", color=colour, tooltip=tooltip)
     ends = base.transform_filter("datum.what == 'ends here'").mark_point(shape="cross", filled=True, size=90, angle=45)
     layers = [spans, ends.encode(x="to:Q", color=colour, tooltip=tooltip)]
-    if any(bar.get("theory") is not None for bar in bars):
+    if foreseen:
         told = [alt.Tooltip("name:N"), alt.Tooltip("theory:Q", title="expected by theory")]
         ticks = base.transform_filter("datum.theory !== null").mark_tick(thickness=2, size=14, opacity=0.9)
         layers.append(ticks.encode(x="theory:Q", tooltip=told))
