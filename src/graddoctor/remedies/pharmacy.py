@@ -16,6 +16,7 @@ from graddoctor.remedies import (
     initialization,
     logits,
     norm_places,
+    normalised_cells,
     normalization,
     optimizer,
     penalty,
@@ -23,6 +24,7 @@ from graddoctor.remedies import (
     recurrent_start,
     residual,
     schedule,
+    state_norms,
     transformer_start,
     truncation,
 )
@@ -77,9 +79,10 @@ PHARMACY: Mapping[Cause, tuple[Prescriber, ...]] = {
         normalization.pre_layernorm,
         norm_places.pre_norms,
         attention.qk_normalised,
+        normalised_cells.normalised_cell,
     ),
     Cause.DEPTH: (residual.residuals, depth.fewer_layers),
-    Cause.RECURRENCE: (gating.gated_cells, truncation.truncated),
+    Cause.RECURRENCE: (gating.gated_cells, truncation.truncated, state_norms.state_gradients_kept),
     Cause.GATES: (gating.gates_opened, gating.forget_bias),
     Cause.GRAPH: (graph.nothing_detached, optimizer.held, graph.everything_trained),
 }

@@ -64,7 +64,8 @@ def carriers(recipe: Recipe, model: nn.Module, batch: Any, reading: Reading | No
     reading = reading or read(recipe, model, batch)
     own = {name: m for name, m in model.named_modules() if type(m) in LAYERS + CELLS and trained(m)}
     found = (Carrier(name, type(module), *reading.steps.get(name, (0, False))) for name, module in own.items())
-    return (*found, *by_hand(model, reading))
+    unrolled = (one for one in by_hand(model, reading) if one.name.rpartition(".")[0] not in own)
+    return (*found, *unrolled)  # without the steps of torch's own layers, where a remedy made a loop of them
 
 
 def by_hand(model: nn.Module, reading: Reading) -> tuple[Carrier, ...]:
