@@ -202,6 +202,14 @@ def test_omega_does_not_depend_on_the_scale_of_the_loss(factor, layers):
     assert float(omega(layer, x, lambda m, b: factor * loss(m, b)).detach()) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_sixteen_bits_will_do(layers):
+    given = remembering(lambda: fading(num_layers=layers), epochs=1)
+    half = given.with_(precision=torch.bfloat16)
+    losses = [train(state_gradients_kept(Facts(one))(one)).losses for one in (given, half)]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
 def test_what_has_no_gradient_is_let_be():
     layer, x, start, loss_of = problem()
     loss = wrapped(layer, x, start, loss_of)

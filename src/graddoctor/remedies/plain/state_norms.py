@@ -69,7 +69,7 @@ def change_of_norms(loss: torch.Tensor, calls: list[RecordedCall]) -> torch.Tens
         direct = found.get(id(output), torch.zeros_like(output))
         at_end = found.get(id(last), torch.zeros_like(last))
         states = [*lower_states(module, time_first(module, given), hx), time_first(module, output)]
-        total = total + change_in_layers(module, states, direct, at_end)
+        total = total + change_in_layers(module, states, time_first(module, direct), at_end)
     return total
 
 
@@ -77,12 +77,12 @@ def change_in_layers(
     module: Any, states: list[torch.Tensor], direct: torch.Tensor, at_end: torch.Tensor
 ) -> torch.Tensor:
     """Sum over the layers of one call, from the last to the first."""
-    direct, total = time_first(module, direct), torch.zeros((), device=direct.device)
+    total = torch.zeros((), device=direct.device)
     for layer in reversed(range(module.num_layers)):
         state = states[layer].detach()
         slopes = (state > 0).to(state) if module.nonlinearity == "relu" else 1 - state**2
         weight = getattr(module, f"weight_hh_l{layer}")
-        end = at_end[layer] if at_end.ndim == 3 else at_end[layer, None]
+        end = at_end[layer].view_as(direct[-1]).to(direct)
         with torch.no_grad():
             deltas = state_gradients(weight, slopes, direct, end)
             direct = (deltas * slopes) @ getattr(module, f"weight_ih_l{layer}")
@@ -114,7 +114,7 @@ def lower_states(module: Any, x: torch.Tensor, hx: Any) -> list[torch.Tensor]:
     """Compute the states of all layers but the last, which a layer does not give."""
     activate, found = torch.relu if module.nonlinearity == "relu" else torch.tanh, []
     for layer in range(module.num_layers - 1):
-        state = x.new_zeros(x.shape[1], module.hidden_size) if hx is None else hx[layer]
+        state = x.new_zeros(x.shape[1], module.hidden_size) if hx is None else hx[layer].to(x)
         weights = [getattr(module, f"{kind}_l{layer}") for kind in ("weight_ih", "weight_hh")]
         shift = sum(
             getattr(module, f"bias_{kind}_l{layer}") for kind in ("ih", "hh") if module.bias
@@ -129,7 +129,8 @@ def lower_states(module: Any, x: torch.Tensor, hx: Any) -> list[torch.Tensor]:
 
 
 def time_first(module: Any, sequence: torch.Tensor) -> torch.Tensor:
-    """Order a sequence as (steps, batch, features)."""
+    """Order a sequence as (steps, batch, features), in the precision of the weights."""
+    sequence = sequence.to(module.weight_hh_l0.dtype)
     if sequence.ndim < 3:
         return sequence.unsqueeze(1)
     return sequence.transpose(0, 1) if module.batch_first else sequence
