@@ -217,7 +217,7 @@ def _pattern(name):
 @pytest.mark.parametrize(
     ("pages", "rooms"),
     [
-        (("conditions.md", "reading-a-report.md"), ("prove", "diagnose", "diagnose.conditions")),
+        (("conditions.md", "reading-a-report.md"), ("prove", "diagnose", "diagnose.conditions", "remedies")),
         (("how-fix-decides.md",), ("prove", "treat", "")),
     ],
 )

@@ -101,7 +101,7 @@ def radius(weight: torch.Tensor) -> float:
     """Largest modulus of an eigenvalue; ``nan`` of what is not square."""
     if weight.ndim != _SQUARE or weight.shape[0] != weight.shape[1] or not bool(weight.isfinite().all()):
         return math.nan
-    return float(torch.linalg.eigvals(weight.double().cpu()).abs().max())
+    return float(torch.linalg.eigvals(weight.detach().double().cpu()).abs().max())
 
 
 def recurrent_edits(
