@@ -52,10 +52,10 @@ def test_every_layer_and_direction_is_opened():
 
 def test_memories_are_spread_evenly_up_to_the_length():
     torch.manual_seed(0)
-    lasting = biases(open_gates(nn.LSTM(1, 20_000), [""], steps=50))[0][1].double().exp()
-    assert 1 <= lasting.min() < 1.1
-    assert 48.9 < lasting.max() <= 49.01
-    assert float(lasting.mean()) == pytest.approx(25, rel=0.02)  # log U(1, T - 1)
+    lasting = biases(open_gates(nn.LSTM(1, 1000), [""], steps=50))[0][1].double().exp()
+    assert 1 <= lasting.min() < 1.5
+    assert 48 < lasting.max() <= 49.01
+    assert float(lasting.mean()) == pytest.approx(25, rel=0.08)  # log U(1, T - 1)
 
 
 LAYERS = st.fixed_dictionaries(

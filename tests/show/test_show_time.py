@@ -138,11 +138,18 @@ class Tagger(nn.Module):
         return self.head(self.rnn(x)[0][:, -1])
 
 
-def test_an_examination_without_such_looks_composes():
+def examined(model):
     recipe = Recipe(
-        model=Tagger,
+        model=model,
         loss=lambda net, batch: nn.functional.cross_entropy(net(batch[0]), batch[1]),
         batches=[(torch.randn(8, 5, 3), torch.randint(0, 2, (8,)))] * 4,
         optimizer=lambda net: torch.optim.SGD(net.parameters(), lr=0.1),
     )
-    assert compose("net", "healthy", examine(recipe, steps=4, seconds=60, experiments=False)).through_time == ()
+    return compose("net", "healthy", examine(recipe, steps=4, seconds=60, experiments=False))
+
+
+def test_an_examination_looks_through_time_where_a_state_is_carried():
+    (reading,) = examined(Tagger).through_time
+    assert (reading.name, reading.kind, reading.steps) == ("rnn", "gru", 5)
+    assert (reading.start.step, reading.end.step) == (0, 4)
+    assert examined(lambda: nn.Sequential(nn.Flatten(), nn.Linear(15, 2))).through_time == ()
