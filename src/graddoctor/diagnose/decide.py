@@ -81,15 +81,19 @@ def _arms(step: Step | None, seen: Observation, bench: Bench) -> Iterable[Arm]:
     if step.trainers:
         yield from (bench.run(step.remedy.then(trainer), 1.0) for trainer in step.trainers)
         return
-    arm = bench.run(step.remedy)
-    yield arm
-    if arm.lead >= NOTICEABLE and not bench.enough(arm) and not bench.exhausted:  # unclear: it may only be slow
-        arm = bench.run(step.remedy, 1.0)
-        yield arm
-    if step.structural and not arm.failed and not bench.enough(arm):
+    yield from _at_length(step.remedy, bench)
+    if step.structural and not bench.run(step.remedy).failed and not bench.exhausted:
         factor = _swept(step.remedy, bench)
         if factor is not None:
-            yield bench.run(step.remedy.then(learning_rate(factor)))
+            yield from _at_length(step.remedy.then(learning_rate(factor)), bench)
+
+
+def _at_length(remedy: Remedy, bench: Bench) -> Iterable[Arm]:
+    """Run a change at half length, and where that is unclear, since it may only be slow, at full length."""
+    arm = bench.run(remedy)
+    yield arm
+    if arm.lead >= NOTICEABLE and not bench.enough(arm) and not bench.exhausted:
+        yield bench.run(remedy, 1.0)
 
 
 def _rates(bench: Bench) -> tuple[float, ...]:

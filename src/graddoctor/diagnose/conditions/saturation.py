@@ -34,14 +34,14 @@ def saturation(seen: Observation) -> tuple[Suspicion, ...]:
             Condition.SATURATION,
             tuple(dict.fromkeys(where)),
             {"saturated_share": worst, "layers": float(len(shares)), "step": float(shares[ranked[0]][1])},
-            at_start=any(step == 0 for _, step in shares.values()),
+            at_start=any(a.saturated >= SHARE for a in _flattening(seen.start)),
             sentence=f"{worst:.0%} of the values of an activation lie where it is flat.",
         ),
     )
 
 
 def _flattening(look: Probe) -> tuple[ActivationReading | AttentionReading, ...]:
-    return (*inner(look), *look.attention)
+    return (*inner(look), *(a for a in look.attention if a.fused))  # others show their softmax among the activations
 
 
 def inner(look: Probe) -> tuple[ActivationReading, ...]:
