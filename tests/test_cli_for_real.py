@@ -2,7 +2,6 @@
 
 import json
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -39,11 +38,9 @@ def command(*arguments):
     return [sys.executable, "-m", "graddoctor", *map(str, arguments)]
 
 
-def test_the_readmes_example_is_sick_and_has_its_page_in_time(tmp_path):
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def test_the_readmes_example_is_sick_and_has_its_page(tmp_path):
     arguments = command("check", EXAMPLES / "deep_sigmoid.py", "--out", "page.html", "--out", "page.json")
     done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 1, done.stderr
     assert done.stdout.splitlines()[0].startswith("SICK")
     page = tmp_path / "page.html"
@@ -51,8 +48,10 @@ def test_the_readmes_example_is_sick_and_has_its_page_in_time(tmp_path):
     checkup = json.loads((tmp_path / "page.json").read_text())
     assert checkup["findings"][0]["condition"] == "vanishing"
     assert checkup["findings"][0]["causes"][0]["kind"] == "activation"
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert used < 15, "seconds of one core: what the clock says depends on who else is busy"
+    experiments = sum(trial["steps"] for trial in checkup["trials"])
+    assert 0 < experiments <= 2 * 240, (
+        "what it costs is counted in steps of training, of which the run itself takes 240"
+    )
 
 
 @pytest.mark.usefixtures("in_a_folder_of_its_own")
