@@ -129,7 +129,7 @@ def _credited(arm: Arm, bench: Bench, *, wild: bool) -> Arm:
         return arm
     if arm.share < 1 or alone.early:
         return alone
-    whole = bench.run(arm.remedy, whole=True, share=1.0)  # it was stopped once it helped: how far does it get?
+    whole = bench.run(arm.remedy, arm.share, whole=True)  # it was stopped once it helped: how far does it get?
     return alone if alone.gain >= RATE_ALONE * whole.gain else whole
 
 

@@ -68,7 +68,7 @@ def plan(seen: Observation, suspicions: tuple[Suspicion, ...]) -> Iterator[Step 
         yield Step(ordinary_momentum())
     if seen.ordered:
         yield Step(shuffled())
-    structure = tuple(_structure(seen, suspicions))
+    structure = _structure(seen, suspicions)
     if state_suspicions(suspicions):
         yield from recurrent_steps(seen, suspicions)
         yield from structure

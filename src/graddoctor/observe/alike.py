@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from graddoctor.observe._guard import undisturbed
 from graddoctor.observe._recorder import tensors_in
-from graddoctor.observe._samples import by_sample
 from graddoctor.observe._step import Writes, uncompiled
 
 NEARBY = 0.1
@@ -135,7 +134,7 @@ def _nearby(model: nn.Module, *, moved: bool) -> Iterator[Callable[[], bool]]:
 
 def _apart(values: Tensor) -> tuple[float, float]:
     """Mean cosine between samples, and effective rank of their differences."""
-    rows = values.detach().flatten(1).double() if values.dim() > 1 else values.detach()[:, None].double()
+    rows = _rows(values)
     samples = len(rows)
     units = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-300)
     cosine = float((units.sum(0).square().sum() - samples) / (samples * (samples - 1))) if samples > 1 else math.nan
@@ -147,7 +146,9 @@ def _apart(values: Tensor) -> tuple[float, float]:
 def _cosine(one: Tensor | None, other: Tensor | None) -> float:
     if one is None or other is None or one.shape != other.shape:
         return math.nan
-    rows = [by_sample(g.double(), len(g)) for g in (one, other)]
-    if rows[0] is None or rows[1] is None:
-        return math.nan
-    return float(torch.nn.functional.cosine_similarity(rows[0], rows[1], dim=1).nanmean())
+    return float(torch.nn.functional.cosine_similarity(_rows(one), _rows(other), dim=1).nanmean())
+
+
+def _rows(values: Tensor) -> Tensor:
+    """One row for each sample, in float64."""
+    return values.detach().double().reshape(len(values), -1)
