@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from os import PathLike
-from pathlib import Path
 
 from graddoctor.diagnose.examine import INTERRUPTED, SECONDS, STEPS, Examination, Tell, examine
 from graddoctor.errors import SettingsError, nearest
 from graddoctor.observe.budget import Budget
 from graddoctor.recipe import Recipe
 from graddoctor.recording import Recording
-from graddoctor.show import Report, save, to_json, to_text
+from graddoctor.show import Report
 from graddoctor.show.compose import compose
+from graddoctor.show.faces import Faces
 from graddoctor.show.report import Verdict
 from graddoctor.terms import Condition, Finding, Trial
 from graddoctor.train import Outcome
 
 
 @dataclass(frozen=True)
-class Checkup:
+class Checkup(Faces):
     """What a check found.
 
     Attributes
@@ -101,29 +101,6 @@ class Checkup:
     def report(self) -> Report:
         """Return the checkup as plain data that every face shows."""
         return compose(self.recipe.name or "recipe", self.verdict, self.examination)
-
-    def save(self, path: str | Path) -> None:
-        """Write the report; the suffix decides: ``.html``, ``.json``, ``.md``, ``.png`` or ``.svg``."""
-        save(self.report(), Path(path))
-
-    def to_json(self) -> str:
-        """Return the report as JSON."""
-        return to_json(self.report())
-
-    def __str__(self) -> str:
-        return to_text(self.report())
-
-    def _repr_html_(self) -> str:
-        from graddoctor.show.notebook import notebook_html  # noqa: PLC0415 - the charts' libraries load only when asked for
-
-        return notebook_html(self.report())
-
-    def _repr_mimebundle_(
-        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
-    ) -> dict[str, str]:
-        from graddoctor.show.notebook import mimebundle  # noqa: PLC0415
-
-        return mimebundle(self.report(), include, exclude)
 
 
 def check(

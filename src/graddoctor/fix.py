@@ -29,9 +29,10 @@ from graddoctor.remedies.patch import diff_of
 from graddoctor.remedies.pharmacy import KEEPABLE
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.remedies.source import write_source
-from graddoctor.show import save, to_json, to_text
+from graddoctor.show import save
 from graddoctor.show.compose_cure import compose_cure
 from graddoctor.show.cure import CureReport
+from graddoctor.show.faces import Faces
 from graddoctor.threads import computing_with
 from graddoctor.tracebacks import first_line
 from graddoctor.treat.treatment import SEEDS, Treatment, Verdict, treat, untreated
@@ -44,7 +45,7 @@ _LIMIT = (30.0, 20.0)  # a trial is given up after so many seconds, and so many 
 
 
 @dataclass(frozen=True)
-class Cure:
+class Cure(Faces):
     """What a fix came to.
 
     Attributes
@@ -158,21 +159,6 @@ class Cure:
         target.write_text(self.source(), encoding="utf-8")
         if diff := self.diff(target.stem):
             target.with_suffix(".diff").write_text(diff, encoding="utf-8")
-
-    def to_json(self) -> str:
-        """Return the report as JSON."""
-        return to_json(self.report())
-
-    def __str__(self) -> str:
-        return to_text(self.report())
-
-    def _repr_html_(self) -> str:
-        return self.report()._repr_html_()
-
-    def _repr_mimebundle_(
-        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
-    ) -> dict[str, str]:
-        return self.report()._repr_mimebundle_(include, exclude)
 
     @property
     def aborted(self) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,10 +13,9 @@ from graddoctor.build import build_model
 from graddoctor.errors import GraddoctorError, RecipeError
 from graddoctor.randomness import kept_random_state, seed_everything
 from graddoctor.recipe import Recipe, require_device
-from graddoctor.show import to_json, to_text
 from graddoctor.show.compose_prediction import compose_prediction
+from graddoctor.show.faces import Faces
 from graddoctor.show.prediction import PredictionReport
-from graddoctor.show.save import save
 from graddoctor.theory.expected import Expected, expected
 from graddoctor.theory.frugal import lighter
 from graddoctor.theory.outlook import LIMIT, Outlook
@@ -29,7 +27,7 @@ WIDTH, ACTIVATION, WEIGHT_STD, BIAS_STD = 512, "tanh", 1.0, 0.0
 
 
 @dataclass(frozen=True)
-class Prediction(Outlook):
+class Prediction(Outlook, Faces):
     """What theory expects of a network before training; the numbers are those of `graddoctor.theory.outlook.Outlook`.
 
     Examples
@@ -49,29 +47,6 @@ class Prediction(Outlook):
     def report(self) -> PredictionReport:
         """Return it as plain data that every face shows."""
         return compose_prediction(self)
-
-    def save(self, path: str | Path) -> None:
-        """Write the report; the suffix decides: ``.html``, ``.json``, ``.md``, ``.png`` or ``.svg``."""
-        save(self.report(), Path(path))
-
-    def to_json(self) -> str:
-        """Return the report as JSON."""
-        return to_json(self.report())
-
-    def __str__(self) -> str:
-        return to_text(self.report())
-
-    def _repr_html_(self) -> str:
-        from graddoctor.show.notebook import notebook_html  # noqa: PLC0415 - loads templates only when asked for
-
-        return notebook_html(self.report())
-
-    def _repr_mimebundle_(
-        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
-    ) -> dict[str, str]:
-        from graddoctor.show.notebook import mimebundle  # noqa: PLC0415
-
-        return mimebundle(self.report(), include, exclude)
 
 
 def predict(

@@ -6,11 +6,12 @@ A *score* or *outcome* is higher where training went better. ``nan`` stands wher
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from graddoctor.errors import GraddoctorError
+from graddoctor.show.faces import Faces
 from graddoctor.show.prediction import PredictionReport
 from graddoctor.show.report import LossCurve, Report, Waterfall
 from graddoctor.terms import Cause
@@ -196,7 +197,7 @@ class Effort:
 
 
 @dataclass(frozen=True)
-class CureReport:
+class CureReport(Faces):
     """What `fix` did, ready to be shown: text, HTML, Markdown, JSON, notebooks and pictures are faces of this object.
 
     Attributes
@@ -246,22 +247,9 @@ class CureReport:
         if self.verdict not in _VERDICTS:
             raise GraddoctorError(f"a cure's verdict is one of {', '.join(_VERDICTS)}, got {self.verdict!r}")
 
-    def __str__(self) -> str:
-        from graddoctor.show.text import to_text  # noqa: PLC0415 - faces know the report, so it knows them late only
-
-        return to_text(self)
-
-    def _repr_html_(self) -> str:
-        from graddoctor.show.notebook import notebook_html  # noqa: PLC0415 - as above
-
-        return notebook_html(self)
-
-    def _repr_mimebundle_(
-        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
-    ) -> dict[str, str]:
-        from graddoctor.show.notebook import mimebundle  # noqa: PLC0415 - as above
-
-        return mimebundle(self, include, exclude)
+    def report(self) -> CureReport:
+        """Return itself."""
+        return self
 
 
 AnyReport = Report | CureReport | PredictionReport

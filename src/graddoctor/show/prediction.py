@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from graddoctor.show.faces import Faces
 from graddoctor.show.report import Waterfall
 
 PREDICTION_SCHEMA = 1
@@ -77,7 +78,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class PredictionReport:
+class PredictionReport(Faces):
     """What theory expects, ready to be shown.
 
     Attributes
@@ -135,3 +136,7 @@ class PredictionReport:
     classes: Mapping[str, str] = field(default_factory=dict)
     kind: Literal["prediction"] = "prediction"
     schema: int = PREDICTION_SCHEMA
+
+    def report(self) -> PredictionReport:
+        """Return itself."""
+        return self

@@ -8,11 +8,12 @@ the early end of the network (the input) to the late end (the loss).
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from graddoctor.errors import GraddoctorError
+from graddoctor.show.faces import Faces
 from graddoctor.terms import Finding, Severity, Trial
 
 SCHEMA = 1
@@ -353,7 +354,7 @@ class Coverage:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Faces):
     """A checkup, ready to be shown: text, HTML, Markdown, JSON, notebooks and pictures are faces of this one object.
 
     Attributes
@@ -404,22 +405,9 @@ class Report:
         if self.verdict not in {"healthy", "sick", "inconclusive"}:
             raise GraddoctorError(f"a verdict is healthy, sick or inconclusive, got {self.verdict!r}")
 
-    def __str__(self) -> str:
-        from graddoctor.show.text import to_text  # noqa: PLC0415 - faces know the report, so it knows them late only
-
-        return to_text(self)
-
-    def _repr_html_(self) -> str:
-        from graddoctor.show.notebook import notebook_html  # noqa: PLC0415 - as above
-
-        return notebook_html(self)
-
-    def _repr_mimebundle_(
-        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
-    ) -> dict[str, str]:
-        from graddoctor.show.notebook import mimebundle  # noqa: PLC0415 - as above
-
-        return mimebundle(self, include, exclude)
+    def report(self) -> Report:
+        """Return itself."""
+        return self
 
 
 def _log10(value: float | None) -> float | None:
