@@ -1,4 +1,4 @@
-"""What holds for every test: one thread, no deadline on a busy machine, and no silent skip where a browser must be."""
+"""What holds for every test: one thread, no deadline on a busy machine, one Ray, no silent skip without a browser."""
 
 import os
 
@@ -11,6 +11,13 @@ from hypothesis import settings
 torch.set_num_threads(1)
 settings.register_profile("graddoctor", deadline=None)
 settings.load_profile("graddoctor")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Keep a file in one process, where what its tests share is built once, and all that start Ray in another."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("ray" if item.get_closest_marker("ray") else item.path.stem))
 
 
 @pytest.hookimpl(wrapper=True)

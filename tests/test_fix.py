@@ -329,6 +329,7 @@ def test_workers_give_the_same_bits(workers):
     assert cure.workers == workers
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_ray_gives_the_same_bits():
     ray = pytest.importorskip("ray")

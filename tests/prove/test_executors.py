@@ -280,6 +280,7 @@ def test_without_ray_the_line_that_installs_it(monkeypatch):
         executor(ray=True, setting=setting())
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_one_clear_error():
     pytest.importorskip("ray")
@@ -288,6 +289,7 @@ def test_a_cluster_that_is_not_there_is_one_clear_error():
             executor(ray=address, setting=setting())
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_ray_gives_the_same_bits_and_is_shut_down(expected):
     ray = pytest.importorskip("ray")
@@ -309,6 +311,7 @@ def test_ray_gives_the_same_bits_and_is_shut_down(expected):
         ray.shutdown()
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_a_script_on_ray_is_interrupted(tmp_path):
     pytest.importorskip("ray")
