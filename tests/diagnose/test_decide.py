@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import synthetic_observations as make
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -151,6 +152,15 @@ def test_rectifiers_are_exchanged_only_in_trouble():
     assert steps(seen) == ["rate", "re-initialised"]
     standing = replace(seen, outcome=make.outcome(make.curve(1.0, 1.0)))
     assert steps(standing)[:3] == ["rate", "re-initialised", "leaky ReLU in place of relu"]
+
+
+def test_depth_goes_first_where_the_start_is_in_order_and_after_the_start_where_it_is_not():
+    blocks = [nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for _ in range(8)]
+    deep = make.recipe(model=lambda: nn.Sequential(*blocks), batches=[torch.ones(2, 4)])
+    seen = make.observation(recipe=deep, deep_blocks=("0", "1"))
+    left_out = ["4 of 8 equal blocks left out", "6 of 8 equal blocks left out"]
+    assert steps(seen) == ["rate", *left_out, "re-initialised"]
+    assert steps(sick(seen)) == ["re-initialised", *left_out, "rate"]
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,14 @@ from types import SimpleNamespace
 import pytest
 
 from graddoctor.diagnose.findings import confirmed
-from graddoctor.diagnose.suspicion import Suspicion
+from graddoctor.diagnose.suspicion import Suspicion, held_back
 from graddoctor.terms import Cause, Condition
 
 
-def finding(*suspicions, cause=Cause.INITIALIZATION, deviations=None, modules=()):
+def finding(*suspicions, cause=Cause.INITIALIZATION, deviations=None, modules=(), left=()):
     remedy = SimpleNamespace(name="tried", modules=modules, rate=1.0, causes=(cause,))
     arm = SimpleNamespace(cause=cause, remedy=remedy, gain=0.4)
-    return confirmed(arm, suspicions, (), (), missing=0.8, deviations=deviations or {})
+    return confirmed(arm, suspicions, left, (), missing=0.8, deviations=deviations or {})
 
 
 def test_a_start_without_any_symptom_still_has_a_place():
@@ -58,3 +58,18 @@ def test_depth_is_degradation_unless_gradient_is_lost_over_it():
     told = finding(blocks, growing, cause=Cause.DEPTH)
     assert (told.condition, told.consequences) == (Condition.DEGRADATION, (Condition.EXPLODING,))
     assert Condition.DEGRADATION not in finding(blocks, lost, cause=Cause.ACTIVATION).consequences
+
+
+@pytest.mark.parametrize(("left", "follows"), [(3.4, False), (1.8, False), (0.8, True), (0.0, True)])
+def test_what_is_less_than_half_as_bad_followed_from_the_cause(left, follows):
+    seen = [Suspicion(Condition.UNSCALED_INPUT), Suspicion(Condition.SATURATION, ("act",), decades=3.4)]
+    after = [Suspicion(Condition.SATURATION, ("act",), decades=left)]
+    told = finding(*seen, cause=Cause.INPUT_SCALE, left=after)
+    assert (Condition.SATURATION in told.consequences) is follows
+
+
+def test_what_is_not_a_matter_of_more_or_less_is_there_or_gone():
+    start = Suspicion(Condition.POOR_INITIALIZATION, ("fc",), at_start=True)
+    assert finding(start, left=[start]).consequences == ()
+    dead = Suspicion(Condition.DEAD_UNITS, ("act",), decades=held_back(1.0))
+    assert finding(dead, cause=Cause.LEARNING_RATE, left=[dead]).consequences == ()

@@ -256,6 +256,12 @@ def test_epochs_that_rise_again_and_again_are_suspected():
     assert "33% of the epochs" in suspicion.sentence
 
 
+def test_a_loss_that_is_lost_has_swung_until_then():
+    wider = 1.0 + 0.5 * (-1.5) ** np.arange(make.STEPS // 2)
+    lost = np.concatenate([wider, np.full(make.STEPS // 2, nan)])
+    assert one(oscillation(make.observation(outcome=make.outcome(lost)))).numbers["late_spread"] > 0.3
+
+
 def test_a_steep_and_steady_fall_is_no_swing():
     for falling in (make.curve(1.0, 0.01), np.geomspace(1.0, 0.01, make.STEPS)):
         assert oscillation(make.observation(outcome=make.outcome(falling))) == ()

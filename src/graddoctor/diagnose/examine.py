@@ -361,10 +361,12 @@ def _blows_up(suspicion: Suspicion, seen: Observation) -> bool:
 def _idle(suspicion: Suspicion, seen: Observation) -> bool:
     """Whether it is not even worth a note.
 
-    Steps of a loss that is almost gone spread widely by nature; that depth does harm is for an experiment to say.
+    Steps of a loss that is almost gone spread widely by nature, and those of a loss that is lost in the end; that depth
+    does harm is for an experiment to say.
     """
+    lost = seen.outcome.first_nonfinite is not None
     return suspicion.condition is Condition.DEGRADATION or (
-        suspicion.condition is Condition.OSCILLATION and 1 - seen.progress < SOUND
+        suspicion.condition is Condition.OSCILLATION and (lost or 1 - seen.progress < SOUND)
     )
 
 

@@ -9,6 +9,7 @@ from graddoctor.diagnose.suspicion import Suspicion
 from graddoctor.prove.experiment import NOTICEABLE, Arm
 from graddoctor.terms import Blame, Cause, Condition, Finding, Severity, Trial
 
+EASED = 0.5
 _CRITICAL_GAIN = 0.3
 _NAMED: dict[Cause, tuple[Condition, ...]] = {
     Cause.INPUT_SCALE: (Condition.UNSCALED_INPUT,),
@@ -119,8 +120,13 @@ def _fits(condition: Condition, cause: Cause) -> bool:
 
 
 def _same(before: Suspicion, after: Suspicion) -> bool:
-    """Whether a treated run still shows what was seen: the same condition, at the start if it was, wherever it was."""
+    """Whether a treated run still shows what was seen: the same condition, at the start if it was, wherever it was.
+
+    What is less than half as bad, in decades, has gone for the better part.
+    """
     if before.condition is not after.condition or (before.at_start and not after.at_start):
+        return False
+    if after.decades < before.decades * EASED:
         return False
     return not before.modules or set(before.modules) <= set(after.modules)
 

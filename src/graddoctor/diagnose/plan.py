@@ -117,8 +117,9 @@ def _inputs(seen: Observation) -> Iterator[Step]:
 def _structure(seen: Observation, suspicions: tuple[Suspicion, ...]) -> Iterator[Step]:
     """Activation, initialization and depth.
 
-    An activation that is harsh at any scale goes first where the weights are not; where many equal blocks stand in a
-    row, depth goes before rectifiers and smooth activations, which almost any depth makes suspect.
+    An activation that is harsh at any scale goes first where the weights are not. Where many equal blocks stand in a
+    row, depth goes before rectifiers and smooth activations, which almost any depth makes suspect; and before all else
+    where the start is in order, since then no other start can be what is missing.
     """
     survey = seen.survey
     hidden = frozenset(survey.hidden) if survey else frozenset()
@@ -135,11 +136,13 @@ def _structure(seen: Observation, suspicions: tuple[Suspicion, ...]) -> Iterator
     ordinary = _off_scale(seen) < ORDINARY_DEVIATION and not _identical(seen)
     leading = _PER_SWAP if harsh else 0
     first = leading if ordinary else 0
+    fewer = [Step(remedy) for remedy in fewer_layers(Facts(seen.recipe))] if seen.deep_blocks else []
+    orderly = not sick_start(seen)
+    yield from fewer if orderly else ()
     yield from swaps[:first]
     yield init
     yield from swaps[first:leading]
-    if seen.deep_blocks:
-        yield from (Step(remedy) for remedy in fewer_layers(Facts(seen.recipe)))
+    yield from () if orderly else fewer
     yield from swaps[leading:]
 
 

@@ -5,6 +5,7 @@ Rules suspect; they never decide.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -22,6 +23,8 @@ class Suspicion:
         The most to blame first.
     numbers
         Short English names with units, and the figures.
+    decades
+        How bad it is: decades lost, gained, or not let through; ``nan`` where it is not a matter of more or less.
     at_start
         Whether it was there before the first step.
     sentence
@@ -33,9 +36,15 @@ class Suspicion:
     condition: Condition
     modules: tuple[str, ...] = ()
     numbers: Mapping[str, float] = field(default_factory=dict)
+    decades: float = math.nan
     at_start: bool = False
     sentence: str = ""
     causes: tuple[Cause, ...] = ()
+
+
+def held_back(share: float) -> float:
+    """Decades by which what gets through is less where this share of the units or values lets nothing through."""
+    return -math.log10(1 - share) if share < 1 else math.inf
 
 
 Rule = Callable[[Observation], tuple[Suspicion, ...]]

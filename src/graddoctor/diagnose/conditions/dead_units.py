@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graddoctor.diagnose.observation import Observation
-from graddoctor.diagnose.suspicion import Suspicion
+from graddoctor.diagnose.suspicion import Suspicion, held_back
 from graddoctor.terms import Condition
 
 SHARE = 0.5
@@ -26,6 +26,7 @@ def dead_units(seen: Observation) -> tuple[Suspicion, ...]:
             Condition.DEAD_UNITS,
             where,
             {"dead_share": worst, "layers": float(len(shares)), "step": float(shares[ranked[0]][1])},
+            decades=held_back(worst),
             at_start=any(step == 0 for _, step in shares.values()),
             sentence=f"{worst:.0%} of the units of a layer give zero for every sample seen.",
         ),

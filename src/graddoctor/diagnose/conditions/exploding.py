@@ -41,6 +41,7 @@ def exploding(seen: Observation) -> tuple[Suspicion, ...]:
                 Condition.EXPLODING,
                 modules_of(rows),
                 {"decades_gained": decades, "gradient_norm_jump_decades": jump, "step": float(look.step)},
+                decades=max(decades, jump) if bad is None else math.inf,
                 at_start=decades >= DECADES and look.step == 0,
                 sentence=_sentence(decades, jump),
             )

@@ -31,14 +31,16 @@ def plateau(seen: Observation) -> tuple[Suspicion, ...]:
 def oscillation(seen: Observation) -> tuple[Suspicion, ...]:
     """Suspect step losses that swing by a third of their mean late in the run, or epochs that rise again and again.
 
-    Swings are told from a steady fall: they are what a straight line through the last third of the losses leaves.
+    Swings are told from a steady fall: they are what a straight line through the last third of the losses leaves. Steps
+    that are too long for the valley swing wider and wider until the loss is no longer a number: it counts until then.
     """
-    losses = seen.outcome.losses
+    losses = seen.outcome.losses[: seen.outcome.first_nonfinite]
     late = losses[-(len(losses) // 3) :]
     if len(losses) < _FEWEST or not np.isfinite(late).all():
         return ()
     spread = float(_around_line(late).std() / max(abs(late.mean()), 1e-300))
-    epochs = seen.epoch_losses[-max(3, len(seen.epoch_losses) // 2) :]
+    epochs = seen.epoch_losses
+    epochs = epochs[np.isfinite(epochs)][-max(3, len(epochs) // 2) :]
     rises = np.diff(epochs) > NOTICED * np.abs(epochs[:-1])
     rising = float(rises.mean()) if len(rises) else 0.0
     if spread <= SPREAD and rising < RISING:

@@ -110,4 +110,4 @@ def _suspicion(
         numbers["horizon_3_decades_steps"] = float(worst.horizon_3)
     modules = dict.fromkeys(name for _, reading in ((look, worst), *found) for name in reading.modules)
     start = any(seen.step == 0 for seen, _ in found) if at_start is None else at_start
-    return Suspicion(condition, tuple(modules), numbers, at_start=start, sentence=sentence)
+    return Suspicion(condition, tuple(modules), numbers, decades=abs(kept(worst)), at_start=start, sentence=sentence)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graddoctor.diagnose.conditions.dead_units import feeding
 from graddoctor.diagnose.observation import Observation
-from graddoctor.diagnose.suspicion import Suspicion
+from graddoctor.diagnose.suspicion import Suspicion, held_back
 from graddoctor.observe.attention import AttentionReading
 from graddoctor.observe.probe import Probe
 from graddoctor.observe.readings import ActivationReading
@@ -34,6 +34,7 @@ def saturation(seen: Observation) -> tuple[Suspicion, ...]:
             Condition.SATURATION,
             tuple(dict.fromkeys(where)),
             {"saturated_share": worst, "layers": float(len(shares)), "step": float(shares[ranked[0]][1])},
+            decades=held_back(worst),
             at_start=any(a.saturated >= SHARE for a in _flattening(seen.start)),
             sentence=f"{worst:.0%} of the values of an activation lie where it is flat.",
         ),

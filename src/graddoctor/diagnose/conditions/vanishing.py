@@ -35,6 +35,7 @@ def vanishing(seen: Observation) -> tuple[Suspicion, ...]:
             Condition.VANISHING,
             modules_of(rows),
             numbers,
+            decades=decades,
             at_start=look.step == 0,
             sentence=f"The gradient loses {decades:.1f} decades between the last hidden layer and the first.",
         ),
