@@ -1,6 +1,6 @@
 """Run a checker over the zoo and compare what it says with the truth.
 
-    OMP_NUM_THREADS=1 python benchmarks/zoo.py [--twins] [--checker module:function] [--out FILE] [name or family]...
+    OMP_NUM_THREADS=1 python benchmarks/zoo.py [--twins] [--workers N] [--checker module:function] [--out FILE] [name]...
 
 A checker takes a recipe and returns something with ``verdict`` and ``findings``, as ``graddoctor.check`` does. With
 ``--twins`` the sound twins are checked too: they count among the sound. One disease may be told by its condition or by
@@ -16,6 +16,8 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,7 +27,7 @@ import torch
 from graddoctor.recipe import Recipe
 from graddoctor.recording import environment
 from graddoctor.terms import Severity
-from graddoctor.testing import Patient, zoo
+from graddoctor.testing import Patient, patient, zoo
 
 
 def alarms(checkup: Any) -> list[Any]:
@@ -101,6 +103,16 @@ def examine(checker: Callable[[Recipe], Any], patient: Patient, recipe: Recipe) 
     return {"name": recipe.name} | row | {"seconds": round(time.perf_counter() - begin, 2)}
 
 
+def examined(name: str, checker: str, *, twin: bool) -> list[dict[str, Any]]:
+    """Check one patient, and its sound twin, in this process."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    module, _, function = checker.partition(":")
+    one = patient(name)
+    recipes = (one.recipe, one.twin if twin else None)
+    return [examine(getattr(importlib.import_module(module), function), one, r) for r in recipes if r is not None]
+
+
 def line(patient: Patient, row: dict[str, Any]) -> str:
     """Return one row as it is printed, with what went wrong marked."""
     right = (row["first_condition"] and row["first_cause"]) if row["sick"] else not row["alarm"]
@@ -115,20 +127,16 @@ def main() -> None:
     parser.add_argument("chosen", nargs="*", help="names or families; everything without")
     parser.add_argument("--checker", default="graddoctor.check:check")
     parser.add_argument("--twins", action="store_true")
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    module, _, name = options.checker.partition(":")
-    checker = getattr(importlib.import_module(module), name)
+    chosen = [one for one in zoo() if not options.chosen or {one.name, one.family} & set(options.chosen)]
     rows = []
-    for patient in zoo():
-        if options.chosen and not {patient.name, patient.family} & set(options.chosen):
-            continue
-        for recipe in (patient.recipe, patient.twin if options.twins else None):
-            if recipe is not None:
-                rows.append(examine(checker, patient, recipe))
-                print(line(patient, rows[-1]), flush=True)
+    with ProcessPoolExecutor(options.workers) as pool:
+        check_one = partial(examined, checker=options.checker, twin=options.twins)
+        for one, found in zip(chosen, pool.map(check_one, [one.name for one in chosen]), strict=True):
+            rows += found
+            print(*(line(one, row) for row in found), sep="\n", flush=True)
     figures = summary(rows)
     print(json.dumps(figures, indent=1))
     if options.out is not None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from graddoctor.diagnose import decide as deciding
-from graddoctor.diagnose.decide import decide, trial_of
+from graddoctor.diagnose.decide import decide, nothing_to_gain, trial_of
 from graddoctor.diagnose.plan import plan, sick_start
 from graddoctor.diagnose.rules import suspect
 from graddoctor.observe.ledger import Signal
@@ -29,8 +29,10 @@ LONG = 1000
 class Scripted(Bench):
     """Gives each change the gain that a test says, by its name (and, where it matters, by the share that it runs)."""
 
-    def __init__(self, gains, *, progress=0.0, steps=10 * LONG, metrics=None, leads=None, deadline=math.inf):
-        plain = Plain(make.outcome([1.0] * LONG, evaluation=0.5), Yardstick(1.0, computed=True), progress)
+    def __init__(
+        self, gains, *, progress=0.0, metric=0.5, steps=10 * LONG, metrics=None, leads=None, deadline=math.inf
+    ):
+        plain = Plain(make.outcome([1.0] * LONG, evaluation=metric), Yardstick(1.0, computed=True), progress)
         super().__init__(make.recipe(), plain, steps=steps, deadline=deadline)
         self.gains, self.metrics, self.leads, self.ran = gains, metrics or {}, leads or {}, []
 
@@ -43,7 +45,9 @@ class Scripted(Bench):
         progress = self.plain.progress + gain
         metric = self.metrics.get(remedy.name, 0.0)
         lead = self.leads.get(remedy.name, 0.0)
-        return Arm(remedy, self.recipe, make.outcome(), progress, gain, share, metric, lead)
+        evaluation = self.plain.outcome.evaluation + metric if remedy.name in self.metrics else None
+        outcome = make.outcome(evaluation=evaluation)
+        return Arm(remedy, self.recipe, outcome, progress, gain, share, metric, lead)
 
     @property
     def names(self):
@@ -238,6 +242,41 @@ def test_nothing_is_credited_for_less_than_half_unless_the_full_length_agrees(pr
     else:
         assert verdict.arm is None
     assert (("re-initialised", 1.0) in bench.ran) == (0.12 <= gain < max(missing / 2, 0.12))
+
+
+@pytest.mark.usefixtures("swept")
+@pytest.mark.parametrize(
+    ("progress", "metric", "gained", "is_credited"),
+    [
+        (0.3, 0.9, 0.03, False),  # it learns, and its accuracy hardly moves
+        (0.3, 0.9, 0.06, True),
+        (0.05, 0.9, 0.03, True),  # it does not learn
+        (0.3, 85.0, 0.03, True),  # nobody knows what much is on that scale
+        (0.3, -0.2, 0.03, True),
+    ],
+)
+def test_a_run_that_learns_must_gain_by_its_own_metric_too(progress, metric, gained, is_credited):
+    change = {"re-initialised": 0.6}
+    verdict, bench = tried(
+        make.observation(), change, progress=progress, metric=metric, metrics={"re-initialised": gained}
+    )
+    assert (verdict.arm is not None) is is_credited
+    assert (("re-initialised", 1.0) in bench.ran) is not is_credited  # a short run may only be too short to show it
+
+
+@pytest.mark.parametrize(
+    ("progress", "metric", "is_sound"),
+    [
+        (0.89, None, True),
+        (0.87, None, False),
+        (0.4, 0.96, True),
+        (0.4, 0.94, False),
+        (0.05, 0.97, False),
+        (0.4, 97.0, False),
+    ],
+)
+def test_a_loss_or_a_metric_that_leaves_nothing_to_gain(progress, metric, is_sound):
+    assert nothing_to_gain(progress, metric) is is_sound
 
 
 @pytest.mark.usefixtures("swept")

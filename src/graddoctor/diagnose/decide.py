@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import reduce
+from typing import TypeGuard
 
 from graddoctor.diagnose.observation import Observation
 from graddoctor.diagnose.plan import plan
@@ -17,11 +18,17 @@ from graddoctor.remedies.optimizer import equal_rates, learning_rate
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause, Trial
 
+LEARNS = 0.1
+"""A run that removes less than this share of the constant predictor's loss does not learn."""
+
 SOUND = 0.12
 """A run that leaves less than this to gain is sound: no experiment could gain more than noise does."""
 
 FULL_GAIN = 0.2
 METRIC_GAIN = 0.1
+WORTH = 0.05
+"""By so much an accuracy, or another metric that is a share of one, must get better where a run learns as it is."""
+
 NEAR_BEST = 0.6
 RATE_ALONE = 0.6
 """A structure that needs another training is not credited where that alone gives this share of its gain."""
@@ -49,7 +56,7 @@ def decide(seen: Observation, suspicions: tuple[Suspicion, ...], bench: Bench) -
             break
         for arm in _arms(step, seen, bench):
             tried.append(arm.without_network())
-            if _settles(step, arm, bench):
+            if _settles(step, arm, bench) and _matters(arm, bench):
                 return Verdict(_credited(arm, bench, wild=wild), tuple(bench.arms.values()), bench.aborted)
             if bench.exhausted:
                 break
@@ -67,6 +74,27 @@ def _settles(step: Step | None, arm: Arm, bench: Bench) -> bool:
     if step is not None and step.specific and arm.share == 1 and arm.gain >= FULL_GAIN and not arm.contradicted:
         return True
     return bench.enough(arm)
+
+
+def _matters(arm: Arm, bench: Bench) -> bool:
+    """Whether a change does more to a run that learns than lower its loss.
+
+    A metric of 0.97 says of a loss that could still be halved that nothing is wrong.
+    """
+    if bench.plain.progress < LEARNS or not (_is_share(bench.plain.outcome.evaluation) and _is_share(arm.evaluation)):
+        return True
+    if arm.metric_gain < WORTH and (arm.share < 1 or arm.early) and not bench.exhausted:
+        return bench.run(arm.remedy, 1.0, whole=True).metric_gain >= WORTH
+    return arm.metric_gain >= WORTH
+
+
+def nothing_to_gain(progress: float, metric: float | None) -> bool:
+    """Whether a run is sound without any experiment: by its loss, or since it learns and its metric is all but one."""
+    return 1 - progress < SOUND or (progress >= LEARNS and _is_share(metric) and metric > 1 - WORTH)
+
+
+def _is_share(metric: float | None) -> TypeGuard[float]:
+    return metric is not None and 0 <= metric <= 1
 
 
 def _arms(step: Step | None, seen: Observation, bench: Bench) -> Iterable[Arm]:
@@ -141,7 +169,8 @@ def _best_of(tried: list[Arm], bench: Bench, *, wild: bool) -> Arm | None:
         return None
     chosen = next(arm for arm in good if arm.gain >= NEAR_BEST * best)
     full = bench.run(chosen.remedy, 1.0)
-    return _credited(full, bench, wild=wild) if full.gain >= FULL_GAIN and not full.contradicted else None
+    helped = full.gain >= FULL_GAIN and not full.contradicted and _matters(full, bench)
+    return _credited(full, bench, wild=wild) if helped else None
 
 
 def trial_of(arm: Arm, *, helped: bool) -> Trial:
@@ -150,6 +179,8 @@ def trial_of(arm: Arm, *, helped: bool) -> Trial:
     ended = f"; could not be run: {arm.failed}" if arm.failed else ""
     agreed = not arm.contradicted or arm.failed or arm.gain < NOTICEABLE
     contradicted = "" if agreed else "; the loss fell and the metric did not agree"
+    if agreed and not helped and arm.gain >= NOTICEABLE and _is_share(arm.evaluation) and arm.metric_gain < WORTH:
+        contradicted = f"; the metric gained only {arm.metric_gain:.3f}"
     sentence = f"{arm.remedy.name}: progress {arm.progress:.2f} ({arm.gain:+.2f}) after {steps} steps"
     return Trial(
         arm.remedy.name,

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from graddoctor.diagnose.decide import SOUND, Verdict, decide, trial_of
+from graddoctor.diagnose.decide import LEARNS, SOUND, Verdict, decide, nothing_to_gain, trial_of
 from graddoctor.diagnose.findings import confirmed, unconfirmed
 from graddoctor.diagnose.logbook import Logbook
 from graddoctor.diagnose.observation import MANY, Monitor, Numbers, Observation
@@ -37,9 +37,6 @@ from graddoctor.remedies.survey import Survey
 from graddoctor.terms import Cause, Condition, Finding, Severity, Trial
 from graddoctor.theory.expected import foreseen
 from graddoctor.train import BatchSource, Outcome, build_model, loss_of, train
-
-LEARNS = 0.1
-"""A run that removes less than this share of the constant predictor's loss does not learn."""
 
 POORLY = 0.5
 """Parameters without a gradient are told, also unconfirmed, where less than this is learned."""
@@ -175,7 +172,7 @@ def _verdict(
     """Let experiments decide, where there is something to gain; what was run before Ctrl-C counts."""
     if seen.outcome.ended == INTERRUPTED:
         return Verdict(None, aborted=INTERRUPTED)
-    if not experiments or (1 - seen.progress < SOUND and not seen.ordered):
+    if not experiments or (nothing_to_gain(seen.progress, seen.outcome.evaluation) and not seen.ordered):
         return Verdict(None)
     plain = Plain(seen.outcome, seen.yardstick, seen.progress)
     bench = _bench(seen.recipe, plain, deadline, tell)
@@ -340,7 +337,7 @@ def _findings(
             arm, suspicions, left, trials, missing=missing, deviations=seen.deviations, output=_output_modules(seen)
         )
         return (finding,)
-    if missing < SOUND:
+    if nothing_to_gain(seen.progress, seen.outcome.evaluation):
         return ()
     if experiments:  # nothing that was tried helps: say what is certain
         certain = {Condition.DISCONNECTED} if seen.progress < POORLY else set()
