@@ -7,6 +7,7 @@ import pytest
 from graddoctor.show import attention as table
 from graddoctor.show.html import to_html
 from graddoctor.show.markdown import to_markdown
+from graddoctor.show.notebook import notebook_html
 from graddoctor.show.report import AttentionState, LayerAttention
 from graddoctor.show.serial import from_json, to_json
 from graddoctor.show.text import to_text
@@ -24,7 +25,7 @@ def attending(healthy):
     return replace(healthy, attention=LAYERS)
 
 
-@pytest.mark.parametrize("face", [to_text, to_markdown, to_html])
+@pytest.mark.parametrize("face", [to_text, to_markdown, to_html, notebook_html])
 def test_faces_tell_of_attention_where_there_is_some(face, attending, healthy):
     told, silent = face(attending), face(healthy)
     for cell in ("blocks.0.attn", "0.02", "93%", "87.2", "5.2"):

@@ -153,3 +153,10 @@ def test_an_examination_looks_through_time_where_a_state_is_carried():
     assert (reading.name, reading.kind, reading.steps) == ("rnn", "gru", 5)
     assert (reading.start.step, reading.end.step) == (0, 4)
     assert examined(lambda: nn.Sequential(nn.Flatten(), nn.Linear(15, 2))).through_time == ()
+
+
+def test_every_face_says_how_much_is_left(recurrent):
+    told = "In lstm layer 0 (LSTM, 30 steps) at the start the gradient loses"
+    for face in (to_markdown, to_html, notebook_html):
+        assert told in face(recurrent)
+    assert told in " ".join(to_text(recurrent).split())

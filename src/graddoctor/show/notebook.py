@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from graddoctor.show import attention as table
 from graddoctor.show import cure_words, prediction_words, words
 from graddoctor.show._templates import template
 from graddoctor.show.cure import AnyReport, CureReport
@@ -52,7 +53,7 @@ def _of_prediction(report: PredictionReport) -> tuple[str, dict[str, Any]]:
 def _of_checkup(report: Report) -> tuple[str, dict[str, Any]]:
     report = readable(report)
     rows = () if report.budget is None else fold(report.budget.rows, ROWS)[::-1]
-    return "notebook.html.j2", {"report": report, "rows": rows, "widest": _widest(rows)}
+    return "notebook.html.j2", {"report": report, "rows": rows, "widest": _widest(rows), "attention": table}
 
 
 def _of_cure(report: CureReport) -> tuple[str, dict[str, Any]]:
