@@ -17,6 +17,7 @@ from graddoctor.show import from_json, time_charts, to_json, to_markdown, to_tex
 from graddoctor.show.compose import compose
 from graddoctor.show.compose_time import through_time
 from graddoctor.show.html import to_html
+from graddoctor.show.notebook import notebook_html
 from graddoctor.show.palette import DARK, LIGHT, PAGE
 from graddoctor.show.report import LagProfile, ThroughTime
 
