@@ -1,6 +1,6 @@
 """Run a checker over the zoo and compare what it says with the truth.
 
-    OMP_NUM_THREADS=1 python benchmarks/zoo.py [--twins] [--workers N] [--checker module:function] [--out FILE] [name]...
+    OMP_NUM_THREADS=1 python benchmarks/zoo.py [--twins] [--workers N] [--checker module:function] [--out FILE] [name]
 
 A checker takes a recipe and returns something with ``verdict`` and ``findings``, as ``graddoctor.check`` does. With
 ``--twins`` the sound twins are checked too: they count among the sound. One disease may be told by its condition or by

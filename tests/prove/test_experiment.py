@@ -158,7 +158,6 @@ def test_the_metric_must_not_disagree():
     assert worse.metric_gain == pytest.approx(-0.4)
     assert worse.evaluation == 0.5
     assert worse.contradicted
-    assert not here.enough(worse)
     assert lost.metric_gain == -math.inf
 
 

@@ -56,7 +56,7 @@ def decide(seen: Observation, suspicions: tuple[Suspicion, ...], bench: Bench) -
             break
         for arm in _arms(step, seen, bench):
             tried.append(arm.without_network())
-            if _settles(step, arm, bench) and _matters(arm, bench):
+            if _settles(step, arm, bench):
                 return Verdict(_credited(arm, bench, wild=wild), tuple(bench.arms.values()), bench.aborted)
             if bench.exhausted:
                 break
@@ -71,21 +71,25 @@ def _settles(step: Step | None, arm: Arm, bench: Bench) -> bool:
     """
     if arm.cause is Cause.BATCHING and arm.metric_gain >= METRIC_GAIN:
         return True
-    if step is not None and step.specific and arm.share == 1 and arm.gain >= FULL_GAIN and not arm.contradicted:
-        return True
-    return bench.enough(arm)
+    clear = step is not None and step.specific and arm.share == 1 and arm.gain >= FULL_GAIN
+    return (clear or bench.enough(arm)) and _agrees(arm, bench)
 
 
-def _matters(arm: Arm, bench: Bench) -> bool:
-    """Whether a change does more to a run that learns than lower its loss.
+def _agrees(arm: Arm, bench: Bench) -> bool:
+    """Whether the metric says so too; where a short run says no, a whole one is asked."""
+    if not _better(arm, bench) and (arm.share < 1 or arm.early) and not bench.exhausted:
+        arm = bench.run(arm.remedy, 1.0, whole=True)
+    return _better(arm, bench)
+
+
+def _better(arm: Arm, bench: Bench) -> bool:
+    """Whether the metric is not worse, and where the given run learns, and it is a share of one, is worth the change.
 
     A metric of 0.97 says of a loss that could still be halved that nothing is wrong.
     """
-    if bench.plain.progress < LEARNS or not (_is_share(bench.plain.outcome.evaluation) and _is_share(arm.evaluation)):
-        return True
-    if arm.metric_gain < WORTH and (arm.share < 1 or arm.early) and not bench.exhausted:
-        return bench.run(arm.remedy, 1.0, whole=True).metric_gain >= WORTH
-    return arm.metric_gain >= WORTH
+    shares = _is_share(bench.plain.outcome.evaluation) and _is_share(arm.evaluation)
+    worth = bench.plain.progress < LEARNS or not shares or arm.metric_gain >= WORTH
+    return worth and not arm.contradicted
 
 
 def nothing_to_gain(progress: float, metric: float | None) -> bool:
@@ -104,7 +108,8 @@ def _arms(step: Step | None, seen: Observation, bench: Bench) -> Iterable[Arm]:
         if rates and max(rates) / min(rates) > _APART:
             slow = tuple(m for g in seen.groups if g.lr < max(rates) for m in g.modules)
             yield bench.run(replace(equal_rates(max(rates) / min(rates)), modules=slow))
-        yield from (bench.run(learning_rate(factor)) for factor in _rates(bench))
+        for rate in _rates(bench):
+            yield from _at_length(learning_rate(rate), bench)
         return
     if step.trainers:
         yield from (bench.run(step.remedy.then(trainer), 1.0) for trainer in step.trainers)
@@ -169,8 +174,7 @@ def _best_of(tried: list[Arm], bench: Bench, *, wild: bool) -> Arm | None:
         return None
     chosen = next(arm for arm in good if arm.gain >= NEAR_BEST * best)
     full = bench.run(chosen.remedy, 1.0)
-    helped = full.gain >= FULL_GAIN and not full.contradicted and _matters(full, bench)
-    return _credited(full, bench, wild=wild) if helped else None
+    return _credited(full, bench, wild=wild) if full.gain >= FULL_GAIN and _agrees(full, bench) else None
 
 
 def trial_of(arm: Arm, *, helped: bool) -> Trial:

@@ -153,8 +153,8 @@ class Bench:
         return bool(self.aborted)
 
     def enough(self, arm: Arm) -> bool:
-        """Whether an arm settles the question: half of what is missing is back, and the metric does not disagree."""
-        return arm.gain >= self._half_of_missing() and not arm.contradicted
+        """Whether half of what is missing is back."""
+        return arm.gain >= self._half_of_missing()
 
     def _half_of_missing(self) -> float:
         return max(ENOUGH * self.plain.missing, NOTICEABLE)
