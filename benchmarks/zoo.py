@@ -1,6 +1,7 @@
 """Run a checker over the zoo and compare what it says with the truth.
 
-    OMP_NUM_THREADS=1 python benchmarks/zoo.py [--twins] [--workers N] [--checker module:function] [--out FILE] [name]
+    OMP_NUM_THREADS=1 python benchmarks/zoo.py [--twins] [--workers N] [--checker module:function] [--out FILE]
+        [name or family]...
 
 A checker takes a recipe and returns something with ``verdict`` and ``findings``, as ``graddoctor.check`` does. With
 ``--twins`` the sound twins are checked too: they count among the sound. One disease may be told by its condition or by
@@ -108,9 +109,10 @@ def examined(name: str, checker: str, *, twin: bool) -> list[dict[str, Any]]:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     module, _, function = checker.partition(":")
+    check_one = getattr(importlib.import_module(module), function)
     one = patient(name)
     recipes = (one.recipe, one.twin if twin else None)
-    return [examine(getattr(importlib.import_module(module), function), one, r) for r in recipes if r is not None]
+    return [examine(check_one, one, recipe) for recipe in recipes if recipe is not None]
 
 
 def line(patient: Patient, row: dict[str, Any]) -> str:
@@ -133,8 +135,8 @@ def main() -> None:
     chosen = [one for one in zoo() if not options.chosen or {one.name, one.family} & set(options.chosen)]
     rows = []
     with ProcessPoolExecutor(options.workers) as pool:
-        check_one = partial(examined, checker=options.checker, twin=options.twins)
-        for one, found in zip(chosen, pool.map(check_one, [one.name for one in chosen]), strict=True):
+        checked = partial(examined, checker=options.checker, twin=options.twins)
+        for one, found in zip(chosen, pool.map(checked, [one.name for one in chosen]), strict=True):
             rows += found
             print(*(line(one, row) for row in found), sep="\n", flush=True)
     figures = summary(rows)

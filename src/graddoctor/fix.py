@@ -29,7 +29,6 @@ from graddoctor.remedies.patch import diff_of
 from graddoctor.remedies.pharmacy import KEEPABLE
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.remedies.source import write_source
-from graddoctor.show import save
 from graddoctor.show.compose_cure import compose_cure
 from graddoctor.show.cure import CureReport
 from graddoctor.show.faces import Faces
@@ -154,7 +153,7 @@ class Cure(Faces):
         """
         target = Path(path)
         if target.suffix != ".py":
-            save(self.report(), target)
+            super().save(target)
             return
         target.write_text(self.source(), encoding="utf-8")
         if diff := self.diff(target.stem):

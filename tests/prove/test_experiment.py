@@ -158,6 +158,7 @@ def test_the_metric_must_not_disagree():
     assert worse.metric_gain == pytest.approx(-0.4)
     assert worse.evaluation == 0.5
     assert worse.contradicted
+    assert here.enough(worse)  # by its loss; whether the metric has a say is decided in `decide`
     assert lost.metric_gain == -math.inf
 
 

@@ -77,7 +77,7 @@ def _settles(step: Step | None, arm: Arm, bench: Bench) -> bool:
 
 def _agrees(arm: Arm, bench: Bench) -> bool:
     """Whether the metric says so too; where a short run says no, a whole one is asked."""
-    if not _better(arm, bench) and (arm.share < 1 or arm.early) and not bench.exhausted:
+    if not _better(arm, bench) and arm.short and not bench.exhausted:
         arm = bench.run(arm.remedy, 1.0, whole=True)
     return _better(arm, bench)
 
@@ -160,7 +160,7 @@ def _credited(arm: Arm, bench: Bench, *, wild: bool) -> Arm:
     alone = bench.run(reduce(Remedy.then, training), arm.share)
     if alone.contradicted or alone.gain < RATE_ALONE * arm.gain:
         return arm
-    if arm.share < 1 or alone.early:
+    if alone.short:
         return alone
     whole = bench.run(arm.remedy, arm.share, whole=True)  # it was stopped once it helped: how far does it get?
     return alone if alone.gain >= RATE_ALONE * whole.gain else whole
@@ -180,11 +180,11 @@ def _best_of(tried: list[Arm], bench: Bench, *, wild: bool) -> Arm | None:
 def trial_of(arm: Arm, *, helped: bool) -> Trial:
     """Tell an experiment as a report shows it."""
     steps = arm.outcome.steps if arm.outcome else 0
-    ended = f"; could not be run: {arm.failed}" if arm.failed else ""
-    agreed = not arm.contradicted or arm.failed or arm.gain < NOTICEABLE
-    contradicted = "" if agreed else "; the loss fell and the metric did not agree"
-    if agreed and not helped and arm.gain >= NOTICEABLE and _is_share(arm.evaluation) and arm.metric_gain < WORTH:
-        contradicted = f"; the metric gained only {arm.metric_gain:.3f}"
+    reservation = f"; could not be run: {arm.failed}" if arm.failed else ""
+    if arm.gain >= NOTICEABLE and arm.contradicted:
+        reservation = "; the loss fell and the metric did not agree"
+    elif arm.gain >= NOTICEABLE and not helped and _is_share(arm.evaluation) and arm.metric_gain < WORTH:
+        reservation = f"; the metric gained only {arm.metric_gain:.3f}"
     sentence = f"{arm.remedy.name}: progress {arm.progress:.2f} ({arm.gain:+.2f}) after {steps} steps"
     return Trial(
         arm.remedy.name,
@@ -194,5 +194,5 @@ def trial_of(arm: Arm, *, helped: bool) -> Trial:
         arm.gain,
         arm.evaluation,
         helped=helped,
-        sentence=sentence + ended + contradicted,
+        sentence=sentence + reservation,
     )

@@ -9,7 +9,7 @@ from graddoctor.diagnose.suspicion import Suspicion
 from graddoctor.prove.experiment import NOTICEABLE, Arm
 from graddoctor.terms import Blame, Cause, Condition, Finding, Severity, Trial
 
-EASED = 0.5
+_EASED = 0.5
 _CRITICAL_GAIN = 0.3
 _NAMED: dict[Cause, tuple[Condition, ...]] = {
     Cause.INPUT_SCALE: (Condition.UNSCALED_INPUT,),
@@ -126,7 +126,7 @@ def _same(before: Suspicion, after: Suspicion) -> bool:
     """
     if before.condition is not after.condition or (before.at_start and not after.at_start):
         return False
-    if after.decades < before.decades * EASED:
+    if after.decades < before.decades * _EASED:
         return False
     return not before.modules or set(before.modules) <= set(after.modules)
 

@@ -68,11 +68,12 @@ def plan(seen: Observation, suspicions: tuple[Suspicion, ...]) -> Iterator[Step 
         yield Step(ordinary_momentum())
     if seen.ordered:
         yield Step(shuffled())
-    structure = _structure(seen, suspicions)
+    sick = sick_start(seen)
+    structure = _structure(seen, suspicions, sick=sick)
     if state_suspicions(suspicions):
         yield from recurrent_steps(seen, suspicions)
         yield from structure
-    elif sick_start(seen):
+    elif sick:
         yield from structure
         yield None
     else:
@@ -82,7 +83,7 @@ def plan(seen: Observation, suspicions: tuple[Suspicion, ...]) -> Iterator[Step 
     if frozen:
         yield Step(replace(unfrozen(), modules=frozen))
     if not seen.deep_blocks:  # blocks that something leads past are the last to be too many
-        yield from (Step(remedy) for remedy in fewer_layers(Facts(seen.recipe)))
+        yield from _fewer(seen)
 
 
 def _added(seen: Observation) -> Iterator[Step]:
@@ -114,7 +115,7 @@ def _inputs(seen: Observation) -> Iterator[Step]:
         yield Step(standardised_targets(), structural=True)
 
 
-def _structure(seen: Observation, suspicions: tuple[Suspicion, ...]) -> Iterator[Step]:
+def _structure(seen: Observation, suspicions: tuple[Suspicion, ...], *, sick: bool) -> Iterator[Step]:
     """Activation, initialization and depth.
 
     An activation that is harsh at any scale goes first where the weights are not. Where many equal blocks stand in a
@@ -136,14 +137,18 @@ def _structure(seen: Observation, suspicions: tuple[Suspicion, ...]) -> Iterator
     ordinary = _off_scale(seen) < ORDINARY_DEVIATION and not _identical(seen)
     leading = _PER_SWAP if harsh else 0
     first = leading if ordinary else 0
-    fewer = [Step(remedy) for remedy in fewer_layers(Facts(seen.recipe))] if seen.deep_blocks else []
-    orderly = not sick_start(seen)
-    yield from fewer if orderly else ()
+    if seen.deep_blocks and not sick:
+        yield from _fewer(seen)
     yield from swaps[:first]
     yield init
     yield from swaps[first:leading]
-    yield from () if orderly else fewer
+    if seen.deep_blocks and sick:
+        yield from _fewer(seen)
     yield from swaps[leading:]
+
+
+def _fewer(seen: Observation) -> Iterator[Step]:
+    return (Step(remedy) for remedy in fewer_layers(Facts(seen.recipe)))
 
 
 def sick_start(seen: Observation) -> bool:

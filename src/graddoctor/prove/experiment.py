@@ -97,6 +97,11 @@ class Arm:
         return self.outcome is not None and self.outcome.ended == "stopped"
 
     @property
+    def short(self) -> bool:
+        """Whether it says nothing of the end of a whole run."""
+        return self.share < 1 or self.early
+
+    @property
     def contradicted(self) -> bool:
         """Whether the metric got worse while the loss got better."""
         return self.metric_gain < -_METRIC_SLACK

@@ -22,7 +22,7 @@ class Faces(ABC):
         """Write the report; the suffix decides: ``.html``, ``.json``, ``.md``, ``.txt``, ``.png`` or ``.svg``."""
         from graddoctor.show.save import save  # noqa: PLC0415
 
-        save(self.report(), Path(path))
+        save(self.report(), path)
 
     def to_json(self) -> str:
         """Return the report as JSON."""

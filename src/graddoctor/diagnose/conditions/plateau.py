@@ -36,7 +36,7 @@ def oscillation(seen: Observation) -> tuple[Suspicion, ...]:
     """
     losses = seen.outcome.losses[: seen.outcome.first_nonfinite]
     late = losses[-(len(losses) // 3) :]
-    if len(losses) < _FEWEST or not np.isfinite(late).all():
+    if len(losses) < _FEWEST:
         return ()
     spread = float(_around_line(late).std() / max(abs(late.mean()), 1e-300))
     epochs = seen.epoch_losses
