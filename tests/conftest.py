@@ -1,23 +1,38 @@
-"""What holds for every test: one thread, no deadline on a busy machine, one Ray, no silent skip without a browser."""
+"""What holds for every test: one thread, the same draws, no deadline, Ctrl-C, no silent skip without a browser."""
 
 import os
+import random
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported; subprocesses inherit it
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background, where programs inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("graddoctor", deadline=None)
 settings.load_profile("graddoctor")
 
 
+def seeded():
+    """Begin every file and every test with the same draws, whichever ran before it in this process."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    torch.manual_seed(0)
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Keep a file in one process, where what its tests share is built once, and all that start Ray in another."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("ray" if item.get_closest_marker("ray") else item.path.stem))
+def pytest_make_collect_report():
+    seeded()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    seeded()
 
 
 @pytest.hookimpl(wrapper=True)

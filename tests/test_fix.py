@@ -329,16 +329,6 @@ def test_workers_give_the_same_bits(workers):
     assert cure.workers == workers
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-def test_ray_gives_the_same_bits():
-    ray = pytest.importorskip("ray")
-    cure = fixed(workers=2, ray=True)
-    assert not ray.is_initialized()
-    assert record(cure) == record(cure_of(unscaled))
-    assert names(cure.remedies) == names(cure_of(unscaled).remedies)
-
-
 # --- it goes on where it stopped
 
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from dataclasses import replace
@@ -15,29 +14,17 @@ from pathlib import Path
 import pytest
 import torch
 import trial_recipes
-from trial_recipes import BAD, TASKS, happens, recipe, setting
+from trial_recipes import BAD, NUMBERS, TASKS, happens, plain, recipe, run, setting
+from trial_script import SCRIPT, start
 
 import train_recipes
 from graddoctor.errors import MissingExtraError, TrialsError
 from graddoctor.prove import processes
-from graddoctor.prove.executors import Processes, RayTasks, Serial, executor
-from graddoctor.prove.laboratory import Laboratory
+from graddoctor.prove.executors import Processes, Serial, executor
 from graddoctor.prove.task import Task
 from graddoctor.prove.travel import check_travels, packed, unpacked
 from graddoctor.remedies.remedy import Remedy
 from graddoctor.terms import Cause
-
-NUMBERS = [Task(None, number) for number in range(BAD + 2)]
-
-
-def plain(result):
-    return replace(result, seconds=0.0)
-
-
-def run(pool, tasks):
-    with pool:
-        futures = [pool.submit(task) for task in tasks]
-        return [future.result(120) for future in futures]
 
 
 @pytest.fixture(scope="module")
@@ -188,35 +175,6 @@ def test_modules_that_only_this_process_knows_travel_by_value(tmp_path):
 
 # --- ends
 
-SCRIPT = """
-import sys, time, trial_recipes as t
-from graddoctor.prove.executors import executor
-from graddoctor.prove.laboratory import Laboratory
-from graddoctor.prove.store import TrialStore
-from graddoctor.prove.task import Task
-
-given = t.setting(t.recipe(model=t.happens(lambda: (print("stuck", file=sys.stderr, flush=True), time.sleep(1000)))))
-with TrialStore(sys.argv[1], t.recipe()) as store, executor(2, setting=given) as pool:
-    laboratory = Laboratory(given, pool, store, lambda *told: print(*told, flush=True))
-    try:
-        laboratory.run([Task(None, number) for number in (1, t.BAD, 3, 4)])
-        laboratory.run([Task(None, 5)])
-    except KeyboardInterrupt:
-        print("interrupted", len(laboratory.finished), flush=True)
-print("over", flush=True)
-"""  # no guard around it: workers must not run it again
-
-
-def start(script, *arguments):
-    env = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(str(Path(m.__file__).parent) for m in (train_recipes, trial_recipes)),
-    }
-    return subprocess.Popen(
-        [sys.executable, script, *arguments], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-
 
 def members(group):
     """Processes of a group that are alive."""
@@ -240,7 +198,7 @@ def wait_for(condition, seconds=30.0):
 def stuck(tmp_path):
     """A script of which one worker hangs and the other has done all the rest."""
     script = tmp_path / "script.py"
-    script.write_text(textwrap.dedent(SCRIPT))
+    script.write_text(SCRIPT)
     with start(script, tmp_path / "trials.sqlite") as process:
         assert process.stderr.readline() == "stuck\n"
         while not process.stdout.readline().startswith("trials 3 4"):
@@ -271,55 +229,7 @@ def test_workers_die_with_a_process_that_is_killed(stuck):
     wait_for(lambda: not members(process.pid))
 
 
-# --- Ray
-
-
 def test_without_ray_the_line_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r'pip install "graddoctor\[ray\]"'):
         executor(ray=True, setting=setting())
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_a_cluster_that_is_not_there_is_one_clear_error():
-    pytest.importorskip("ray")
-    for address in ("auto", "127.0.0.1:1"):
-        with pytest.raises(TrialsError, match=f"no Ray cluster can be reached at '{address}' .*ray start --head"):
-            executor(ray=address, setting=setting())
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_ray_gives_the_same_bits_and_is_shut_down(expected):
-    ray = pytest.importorskip("ray")
-    given = setting(recipe(model=happens(trial_recipes.killed)))
-    try:
-        with executor(ray=True, setting=setting()) as pool:
-            assert isinstance(pool, RayTasks)
-            results = Laboratory(setting(), pool).run(TASKS)
-            assert [repr(plain(result)) for result in results] == expected
-            with executor(2, ray="auto", setting=given) as other:  # the one that runs is used, and left alone
-                assert other.slots == min(2, pool.slots)
-                lost = run(other, NUMBERS)
-            assert [result.ended for result in lost] == ["complete", "complete", "died", "complete"]
-            hung = RayTasks(setting(recipe(model=happens(trial_recipes.sleep_on)), limit=0.5), True)
-            assert run(hung, [NUMBERS[BAD]])[0].ended == "hung"
-            assert ray.is_initialized()
-        assert not ray.is_initialized()
-    finally:
-        ray.shutdown()
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_a_script_on_ray_is_interrupted(tmp_path):
-    pytest.importorskip("ray")
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT.replace("executor(2,", "executor(2, ray=True,"))
-    with start(script, tmp_path / "trials.sqlite") as process:
-        while not process.stdout.readline().startswith("trials 3 4"):
-            assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=60)
-    assert out.splitlines()[-2:] == ["interrupted 3", "over"]

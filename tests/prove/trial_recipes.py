@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -105,3 +106,14 @@ TASKS = [
     Task(DOUBLED, 3),
     Task(None, sweep=True),
 ]
+NUMBERS = [Task(None, number) for number in range(BAD + 2)]
+
+
+def plain(result):
+    return replace(result, seconds=0.0)
+
+
+def run(pool, tasks):
+    with pool:
+        futures = [pool.submit(task) for task in tasks]
+        return [future.result(120) for future in futures]

@@ -67,7 +67,7 @@ CURED = {
 
 @pytest.mark.parametrize(("prescribe", "build", "rate"), CURED.values(), ids=CURED)
 def test_the_right_remedy_remembers_what_was_forgotten(prescribe, build, rate):
-    given = remembering(build, rate, steps=48, epochs=10 if rate > 0.01 else 25)
+    given = remembering(build, rate, steps=48, epochs=20 if rate > 0.01 else 25)
     sick, cured = train(given), train(prescribe(Facts(given))(given))
     assert not end_of(sick) < 0.6
     assert end_of(cured) < 0.4

@@ -133,8 +133,11 @@ CURED = {
     "lsuv": (lsuv, taught(stack(8, nn.GELU, spoil=lambda w: w.mul_(0.3)), lr=0.01)),
     "delta": (delta_orthogonal, taught(deep_cnn, (1, 5, 5), lr=0.02, epochs=15)),
     "orthogonal": (orthogonal, taught(stack(15, nn.Softsign))),
-    "he": (he, taught(stack(12), lr=0.02)),
-    "xavier": (xavier, taught(stack(12, nn.Tanh, spoil=lambda w: nn.init.uniform_(w, -0.02, 0.02)))),
+    "he": (he, taught(stack(12), lr=0.02, epochs=30)),
+    "xavier": (
+        xavier,
+        taught(stack(12, nn.Tanh, spoil=lambda w: nn.init.uniform_(w, -0.02, 0.02)), lr=0.03, epochs=30),
+    ),
 }
 
 

@@ -1,5 +1,6 @@
 """Norms are prescribed for layers that lack one, of the kind that suits layer and batch, and nowhere else."""
 
+import numpy as np
 import pytest
 import torch
 from pasted import assert_same_when_pasted
@@ -215,12 +216,12 @@ def test_the_right_cure_of_deep_post_norm_without_warm_up():
     x, _ = data(256)
     batches = list(zip(x.split(32), (x.sum(1) > 0).long().split(32), strict=True))
     given = recipe(
-        model=encoder(), batches=batches, epochs=6, optimizer=lambda m: torch.optim.Adam(m.parameters(), 0.05)
+        model=encoder(), batches=batches, epochs=10, optimizer=lambda m: torch.optim.Adam(m.parameters(), 0.02)
     )
     remedy = pre_layernorm(Facts(given))
-    plain, cured = (train(r).losses[-8:].mean() for r in (given, remedy(given)))
-    assert plain > 0.68
-    assert cured < 0.55
+    seeds = range(4)  # any one of them may get through
+    plain, cured = (np.mean([train(r.with_(seed=n)).losses[-8:] for n in seeds]) for r in (given, remedy(given)))
+    assert cured < 0.35 < plain
     assert remedy.causes == (Cause.NORMALIZATION,)
     assert remedy.modules == tuple(f"stack.layers.{k}" for k in range(6))
 
