@@ -22,4 +22,5 @@ def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def accuracy(model: nn.Module) -> float:
-    return (model(images[TEST]).argmax(dim=1) == labels[TEST]).float().mean().item()
+    device = next(model.parameters()).device
+    return (model(images[TEST].to(device)).argmax(dim=1).cpu() == labels[TEST]).float().mean().item()

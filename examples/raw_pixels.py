@@ -25,7 +25,8 @@ def batches() -> DataLoader:
 
 
 def accuracy(model: nn.Module) -> float:
-    right = model(images[digits.TEST]).argmax(dim=1) == digits.labels[digits.TEST]
+    device = next(model.parameters()).device
+    right = model(images[digits.TEST].to(device)).argmax(dim=1).cpu() == digits.labels[digits.TEST]
     return right.float().mean().item()
 
 

@@ -44,7 +44,8 @@ def loss(model: nn.Module, batch: list[torch.Tensor]) -> torch.Tensor:
 
 @torch.no_grad()
 def accuracy(model: nn.Module) -> float:
-    inputs, labels = HELD_OUT.tensors
+    device = next(model.parameters()).device
+    inputs, labels = (tensor.to(device) for tensor in HELD_OUT.tensors)
     return float((model(inputs).argmax(1) == labels).float().mean())
 
 

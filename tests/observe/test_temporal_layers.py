@@ -1,5 +1,7 @@
 """The gradient through the layers of torch against a float64 twin, on every way to call them."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -273,3 +275,51 @@ def test_a_padded_batch_that_is_packed_and_sorted():
         retain_graph=True
     )
     compare(through_time(module, loss, x), twin, module)
+
+
+@pytest.fixture
+def tf32():
+    """What allows TF32; the switches stand afterwards as they did."""
+    places = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [place.allow_tf32 for place in places]
+    yield places
+    for place, allowed in zip(places, before, strict=True):
+        place.allow_tf32 = allowed
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_tf32_is_set_aside_and_comes_back(tf32, allowed):
+    seen = []
+    for place in tf32:
+        place.allow_tf32 = allowed
+
+    def loss(net, x):
+        with torch.backends.cudnn.flags(enabled=False):  # reads the switch, too
+            pass
+        seen.extend(place.allow_tf32 for place in tf32)
+        return net(x)[0].square().mean()
+
+    through_time(built("gru"), loss, torch.randn(6, 2, 5))
+    assert seen
+    assert not any(seen)
+    with pytest.raises(ZeroDivisionError):
+        through_time(built("gru"), lambda net, x: 1 / 0, torch.randn(6, 2, 5))
+    assert [place.allow_tf32 for place in tf32] == [allowed, allowed]
+
+
+@pytest.mark.usefixtures("tf32")
+def test_precision_set_by_operation_is_left_alone():
+    torch.backends.cudnn.rnn.fp32_precision = "ieee"
+    with pytest.raises(RuntimeError, match="different TF32 flags"):
+        torch.backends.cudnn.allow_tf32  # noqa: B018
+    (look,) = through_time(built("gru"), lambda net, x: weighed(net(x)[0]), torch.randn(6, 2, 5))
+    assert look.verified < 1e-5
+    assert torch.backends.cudnn.rnn.fp32_precision == "ieee"
+
+
+def test_dropout_of_a_gpus_kernel_cannot_be_verified(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    looks = through_time(built("gru stacked", dropout=0.4), lambda net, x: weighed(net(x)[0]), torch.randn(6, 2, 5))
+    assert all(math.isnan(one.verified) and "cannot be verified" in one.notes[0] for one in looks)
+    (alone,) = through_time(built("gru"), lambda net, x: weighed(net(x)[0]), torch.randn(6, 2, 5))
+    assert alone.verified < 1e-5

@@ -128,7 +128,7 @@ def test_a_variance_must_be_one(q):
 @given(c=st.floats(-1, 1), q=st.floats(0.01, 20))
 def test_relu_product_in_closed_form(c, q):
     expected = q * (math.sqrt(1 - c * c) + c * (math.pi - math.acos(c))) / (2 * math.pi)  # arc-cosine kernel, degree 1
-    assert product("relu", q, c) == pytest.approx(expected, rel=1e-6, abs=1e-9 * q)
+    assert product("relu", q, c) == pytest.approx(expected, rel=1e-6, abs=1e-12 * q)
 
 
 @pytest.mark.parametrize("name", ["tanh", "gelu", "sigmoid", "softplus", "hardtanh"])

@@ -63,6 +63,8 @@ class Kernels(TorchFunctionMode):
         By number in the graph, the tensors without a graph of their own (data) that went into an operation.
     attention, output
         What was seen of attention, and what the model returned.
+    own_masks
+        Whether a kernel would have drawn dropout that no other operation can draw alike.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -72,6 +74,7 @@ class Kernels(TorchFunctionMode):
         self.fresh: dict[int, list[Tensor]] = {}
         self.attention = Attention()
         self.output: Any = None
+        self.own_masks = False
         self._constant = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
         self._names = {id(module): name for name, module in model.named_modules()}
         self._stack: list[str] = []
@@ -168,6 +171,7 @@ class Kernels(TorchFunctionMode):
             rows = torch.cat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
             if stack.dropout and layer < stack.layers - 1:
                 rows = functional.dropout(rows, stack.dropout)
+                self.own_masks = self.own_masks or rows.is_cuda
         return rows.to(like), [torch.stack(end).to(like) for end in ends]
 
 

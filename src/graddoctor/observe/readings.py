@@ -204,7 +204,8 @@ class TemporalReading:
         By time step, share of the tanh values behind the state (the candidate of a GRU) whose slope is under a tenth;
         ``nan`` where there is no tanh.
     verified
-        Largest relative difference of the loss in elementary operations to the loss as the model computes it.
+        Relative difference of the loss in elementary operations to the loss as the model computes it, without TF32;
+        ``nan`` where a GPU's kernel draws dropout between layers, which no other operation can draw alike.
     notes
         What a reader has to know beside the numbers.
     """

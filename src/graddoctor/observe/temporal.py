@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from graddoctor.observe._chains import Chain, of_cells, of_loop
+from graddoctor.observe._float32 import full_float32
 from graddoctor.observe._guard import undisturbed
 from graddoctor.observe._kernels import Kernels
 from graddoctor.observe._layers import readings as layer_readings
@@ -73,16 +74,17 @@ def through_time(model: nn.Module, loss: Loss, batch: Any) -> tuple[TemporalRead
     >>> look[0].decades < -3
     True
     """
-    look = _Look(model)
-    found = look.take(loss, batch)
-    steps = look.kernels.attention.steps
-    if not found and steps:
-        with with_gradient(model, steps) as inputs:
-            return tuple(_Look(model, inputs).take(loss, batch))
-    if look.stood_in:
-        plain = _as_it_is(model, loss, batch)
-        found = [_verified(one, look.loss, plain) for one in found]
-    return tuple(found)
+    with full_float32():
+        look = _Look(model)
+        found = look.take(loss, batch)
+        steps = look.kernels.attention.steps
+        if not found and steps:
+            with with_gradient(model, steps) as inputs:
+                return tuple(_Look(model, inputs).take(loss, batch))
+        if look.stood_in:
+            plain = None if look.kernels.own_masks else _as_it_is(model, loss, batch)
+            found = [_verified(one, look.loss, plain) for one in found]
+        return tuple(found)
 
 
 def _as_it_is(model: nn.Module, loss: Loss, batch: Any) -> float:
@@ -93,7 +95,10 @@ def _as_it_is(model: nn.Module, loss: Loss, batch: Any) -> float:
             return float(loss(model, batch).detach())
 
 
-def _verified(reading: TemporalReading, elementary: float, plain: float) -> TemporalReading:
+def _verified(reading: TemporalReading, elementary: float, plain: float | None) -> TemporalReading:
+    if plain is None:
+        note = "on a GPU the kernel draws dropout of its own: it cannot be verified that the loss is the same"
+        return replace(reading, verified=math.nan, notes=(*reading.notes, note))
     same = elementary == plain or (math.isnan(elementary) and math.isnan(plain))
     difference = 0.0 if same else abs(elementary - plain) / max(abs(plain), abs(elementary))
     if difference <= _CLOSE:

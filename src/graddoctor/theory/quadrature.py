@@ -95,11 +95,12 @@ def product(activation: str | Activation | Callable[..., object], q: float, corr
     phi = resolve(activation)
     if not -1.0 <= correlation <= 1.0:
         raise GraddoctorError(f"expected a correlation between -1 and 1, got {correlation}")
-    known = phi.kinks or ()
-    shifted = tuple(k / correlation for k in known) if abs(correlation) > 1 / _REACH else ()
-    x, w = gaussian_rule(phi, q, kinks=shifted)
-    spread = np.sqrt(max(q, _SMALLEST) * (1 - correlation**2))
-    return float(w @ (phi.value(x) * _conditional_mean(phi, correlation * x, float(spread))))
+    spread = float(np.sqrt(max(q, _SMALLEST) * (1 - correlation**2)))
+    blurred: tuple[float, ...] = ()  # where u₂, given u₁, meets a kink: there the inner integral bends within a spread
+    if abs(correlation) > 1 / _REACH:
+        blurred = tuple((k + n * spread) / correlation for k in phi.kinks or () for n in (-_REACH, -3, 0, 3, _REACH))
+    x, w = gaussian_rule(phi, q, kinks=blurred)
+    return float(w @ (phi.value(x) * _conditional_mean(phi, correlation * x, spread)))
 
 
 def _conditional_mean(phi: Activation, centre: Array, spread: float) -> Array:
