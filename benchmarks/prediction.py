@@ -47,7 +47,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "hardtanh": nn.Hardtanh,
 }
 STARTS = ("default", "xavier", "critical")
-DEPTHS = (5, 20, 100)
+DEPTHS = (5, 10, 20, 50, 100)
 WIDTH, INPUTS, SAMPLES, CLASSES = 256, 64, 16, 10
 
 BOUNDS = {"MLP": (0.02, 0.10), "conv": (0.05, 0.20), "residual": (0.05, 0.20), "pre-LN transformer": (0.05, 0.20)}
