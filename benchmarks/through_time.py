@@ -130,7 +130,7 @@ def report(results: dict[str, Any]) -> Iterator[str]:
     machine = results["environment"]
     yield "# What the look through time costs\n"
     yield (
-        f"{machine['time']}, {machine['cpus']} CPUs (load {results["load"]:.1f} when it began), "
+        f"{machine['time']}, {machine['cpus']} CPUs (load {results['load']:.1f} when it began), "
         f"one thread, torch {machine['torch']}, Python {machine['python']}; median of {results['rounds']} interleaved "
         "rounds, processor time. Hidden 128, inputs 64, batch 32, a loss at every step.\n"
     )

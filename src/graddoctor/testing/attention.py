@@ -130,7 +130,7 @@ def _steps() -> tuple[Patient, ...]:
             "attention_post_norm_fast",
             "Four blocks with their norms after the additions, trained without warm-up at thirty times their rate.",
             deep,
-            conditions=(_C.LEARNING_RATE_TOO_HIGH, _C.PLATEAU),
+            conditions=(_C.LEARNING_RATE_TOO_HIGH, _C.PLATEAU, _C.SATURATION),
             causes=(Cause.LEARNING_RATE, Cause.SCHEDULE, Cause.NORMALIZATION),
             optimizer=adam(3e-2),
         ),

@@ -81,7 +81,7 @@ def _normed() -> tuple[Patient, ...]:
             "depth_layer_norm_forty",
             "Forty linear layers with LayerNorm and tanh in a row under SGD; the twin has shortcuts.",
             _digits(stacked(dense(_WIDTH, nn.Tanh, nn.LayerNorm), 40, "tanh", skip=True), sgd(0.01, 0.9)),
-            conditions=(_C.DEGRADATION,),
+            conditions=(_C.DEGRADATION, _C.PLATEAU, _C.VANISHING),
             causes=_DEPTH,
             model=seeded(stacked(dense(_WIDTH, nn.Tanh, nn.LayerNorm), 40, "tanh")),
         ),
@@ -114,7 +114,7 @@ def _bare() -> tuple[Patient, ...]:
             _C.DEAD_UNITS,
             _C.POOR_INITIALIZATION,
         ),
-        deep("depth_tanh", "Sixty tanh layers at the edge of chaos.", nn.Tanh, "tanh", 60),
+        deep("depth_tanh", "Sixty tanh layers at the edge of chaos.", nn.Tanh, "tanh", 60, _C.PLATEAU, _C.VANISHING),
         deep("depth_gelu", "Forty GELU layers with the start that fits.", nn.GELU, "gelu", 40),
     )
 
@@ -177,7 +177,14 @@ def _streams() -> tuple[Patient, ...]:
             "depth_highway_shut",
             "Twenty-four highway layers whose gates start on the side of the transform, so that nothing is carried.",
             _digits(highway(-2.0), adam(3e-3), epochs=8),
-            conditions=(_C.DEGRADATION,),
+            conditions=(
+                _C.DEAD_UNITS,
+                _C.DEGRADATION,
+                _C.PLATEAU,
+                _C.POOR_INITIALIZATION,
+                _C.SATURATION,
+                _C.VANISHING,
+            ),
             causes=(Cause.DEPTH, Cause.GATES, Cause.INITIALIZATION),
             model=seeded(highway(4.0)),
         ),

@@ -107,7 +107,7 @@ def _gru() -> tuple[Patient, ...]:
                 _C.PLATEAU,
                 _C.SATURATION,
             ),
-            causes=(Cause.GATES, Cause.INITIALIZATION),
+            causes=(Cause.GATES, Cause.INITIALIZATION, Cause.LEARNING_RATE),
             modules=_CELL,
             model=seeded(lambda: gate(Reader("gru"), 1, 12.0)),
         ),

@@ -32,15 +32,16 @@ def _rates() -> tuple[Patient, ...]:
     return (
         sick(
             "recurrent_rate_high",
-            "An LSTM with open forget gates at a hundred times its rate.",
+            "An LSTM with open forget gates at six thousand times its rate; at a hundred it recovers by luck.",
             by_lstm(),
             conditions=(
                 _C.LEARNING_RATE_TOO_HIGH,
                 _C.OSCILLATION,
+                _C.PLATEAU,
                 _C.SATURATION,
             ),
             causes=(Cause.LEARNING_RATE,),
-            optimizer=adam(0.5),
+            optimizer=adam(30.0),
         ),
         sick(
             "recurrent_rate_low",
