@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -131,6 +132,46 @@ def test_networks_that_are_no_plain_stack_are_judged_by_their_rows():
     assert found.asymptotic == pytest.approx(found.rows[4].decades, abs=0.02)
 
 
+def test_dropout_and_the_loss_are_no_part_of_a_plain_stack():
+    def dropping(p):
+        layers = [layer for _ in range(8) for layer in (nn.Linear(64, 64), nn.ReLU(), nn.Dropout(p))]
+        for layer in layers[::3]:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        return nn.Sequential(nn.Linear(8, 64), *layers, nn.Linear(64, 4))
+
+    sound, dropped = (gd.predict(make(lambda p=p: dropping(p))) for p in (0.0, 0.5))
+    assert sound.plain
+    assert sound.asymptotic == pytest.approx(0, abs=0.02)
+    assert (dropped.plain, dropped.phase) == (False, "chaotic")
+    assert dropped.asymptotic == pytest.approx(0.5 * math.log10(2), abs=0.02)
+    linear = make(lambda: nn.Sequential(*[nn.Linear(8, 8) for _ in range(6)]), loss=lambda m, b: m(b[0]).pow(2).mean())
+    assert gd.predict(linear).stack is None
+
+
+@pytest.mark.parametrize(("activation", "name"), [(nn.ReLU6, "relu6"), (lambda: nn.Hardtanh(-5, 5), "hardtanh")])
+def test_activations_are_told_apart_by_their_bounds(activation, name):
+    layers = [layer for _ in range(4) for layer in (nn.Linear(8, 8), activation())]
+    assert gd.predict(make(lambda: nn.Sequential(*layers, nn.Linear(8, 4)))).stack.activation.name == name
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert gd.predict(depth=np.int64(3), weight_std=np.float32(1)).depth == 3
+
+
+def test_what_a_recurrent_layer_is_given_counts():
+    class Reader(nn.Module):
+        def __init__(self, scale):
+            super().__init__()
+            self.cell, self.head, self.scale = nn.LSTM(8, 32, batch_first=True), nn.Linear(32, 4), scale
+
+        def forward(self, x):
+            return self.head(self.cell(self.scale * x)[0][:, -1])
+
+    batch = torch.randn(4, 12, 8), torch.randint(0, 4, (4,))
+    slopes = [gd.predict(make(lambda s=s: Reader(s), batches=[batch])).recurrent[0].decades_per_lag for s in (1, 100)]
+    assert slopes[1] < slopes[0] - 0.03
+
+
 def test_recurrent_cells_are_told():
     class Reader(nn.Module):
         def __init__(self):
@@ -147,12 +188,15 @@ def test_recurrent_cells_are_told():
 
 
 def test_large_batches_of_large_networks_are_looked_at_in_part(monkeypatch):
-    monkeypatch.setattr(frugal, "WORK", 1e6)
+    monkeypatch.setattr(frugal, "WORK", 1e5)
     model = nn.Sequential(nn.Embedding(10, 64), nn.Linear(64, 64))
     ids = torch.zeros(32, 128, dtype=torch.long)
     small = cropped({"ids": ids, "mask": torch.ones(32, 128), "label": torch.zeros(32)}, model)
     assert small["ids"].shape == small["mask"].shape == (2, 16)
     assert small["label"].shape == (2,)
+    monkeypatch.setattr(frugal, "WORK", 1e6)  # tokens are kept before samples are
+    assert cropped(ids, model).shape == (2, 104)
+    monkeypatch.setattr(frugal, "WORK", 1e5)
     assert cropped(ids[:2, :16], nn.Linear(2, 2)).shape == (2, 16)
     seen = []
 
@@ -255,6 +299,38 @@ class TestBadInput:
 
         with pytest.raises(RecipeError, match="weights of '2' are not finite"):
             gd.predict(make(broken))
+
+    def test_data_that_are_not_finite(self):
+        batch = torch.full((4, 8), math.nan), torch.zeros(4).long()
+        with pytest.raises(RecipeError, match="the batch holds numbers that are not finite"):
+            gd.predict(make(batches=[batch]))
+
+    def test_a_signal_beyond_all_numbers(self):
+        def loud():
+            layers = [layer for _ in range(80) for layer in (nn.Linear(8, 8), nn.ReLU())]
+            for layer in layers[::2]:
+                nn.init.normal_(layer.weight, std=1e3)
+            return nn.Sequential(*layers, nn.Linear(8, 4))
+
+        with pytest.raises(RecipeError, match=r"the signal that reaches '\d+' is beyond all numbers"):
+            gd.predict(make(loud))
+        with pytest.raises(GraddoctorError, match=r"exp at weight_std=1, .* within 3 layers the signal is beyond all"):
+            gd.predict(depth=3, activation="exp")
+
+    @pytest.mark.parametrize("activation", ["elu(nan)", "celu(0)", "leaky_relu(1e200)", "leaky_relu(a)"])
+    def test_parameters_that_are_none(self, activation):
+        with pytest.raises(GraddoctorError, match=r"the parameters of .* do not fit"):
+            gd.predict(depth=3, activation=activation)
+
+    @pytest.mark.parametrize("scale", [math.nan, 1e200, -1.0, "1"])
+    def test_scales_that_are_none(self, scale):
+        with pytest.raises(GraddoctorError, match="weight_std: expected a standard deviation from 0 to 1,000,000"):
+            gd.predict(depth=3, weight_std=scale)
+
+    def test_a_function_without_a_slope_is_reported_all_the_same(self):
+        found = gd.predict(depth=3, activation=torch.sign)
+        assert found.initialization is None
+        assert "No gradient gets past layer 3" in str(found)
 
     def test_no_layers(self):
         with pytest.raises(RecipeError, match="no layer of weights follows another one"):

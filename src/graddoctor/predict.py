@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from graddoctor.batches import BatchSource
 from graddoctor.build import build_model
@@ -114,13 +119,18 @@ def predict(
 
 
 def _whole(value: int, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise GraddoctorError(f"{name}: expected a whole number from 1 on, got {value!r}")
-    return value
+    return int(value)
 
 
 def _of_stack(depth: int, width: int, stack: PlainStack) -> Prediction:
     passed = stack.through(depth)
+    if not np.isfinite(passed.lengths).all() or not (passed.decades < math.inf).all():
+        raise GraddoctorError(
+            f"{stack.activation.name} at weight_std={stack.weight_std:g}, bias_std={stack.bias_std:g}: within {depth} "
+            "layers the signal is beyond all numbers; take fewer layers or smaller scales"
+        )
     return Prediction(
         budget=stack.budget(passed),
         depth=depth,
@@ -143,15 +153,43 @@ def _of_recipe(recipe: Recipe) -> Prediction:
         batches = BatchSource(recipe).first(1)
         if not batches:
             raise RecipeError("batches gave no batch, and one is needed to see how the network is wired")
-        seen = lighter(lambda batch: expected(model, recipe.loss, batch), model, batches[0])
-        recurrent = recurrences(model)
+        with _entering(model) as squares:
+            seen = lighter(lambda batch: expected(model, recipe.loss, batch), model, batches[0])
+        recurrent = recurrences(model, squares)
     classes = {name: type(module).__name__ for name, module in model.named_modules() if name}
-    return _outlook(seen, recurrent, recipe.name or "recipe", classes)
+    return _outlook(seen, recurrent, recipe.name or "recipe", classes, drops=_drops(model))
 
 
-def _outlook(seen: Expected, recurrent: tuple[Recurrence, ...], name: str, classes: dict[str, str]) -> Prediction:
+@contextmanager
+def _entering(model: nn.Module) -> Iterator[dict[str, float]]:
+    """Note E[x²] of what recurrent layers are given, by their names."""
+    squares: dict[str, float] = {}
+
+    def note(name: str, given: Any) -> None:
+        squares.setdefault(name, float(given.data.detach().float().square().mean()))  # packed or not
+
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.RNNBase)]
+    handles = [
+        module.register_forward_pre_hook(lambda _, args, name=name: note(name, args[0])) for name, module in layers
+    ]
+    try:
+        yield squares
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _drops(model: nn.Module) -> bool:
+    """Whether dropout is at work, which a plain stack has none of."""
+    kinds = nn.modules.dropout._DropoutNd  # noqa: SLF001 - their base
+    return any(isinstance(module, kinds) and module.training and module.p > 0 for module in model.modules())
+
+
+def _outlook(
+    seen: Expected, recurrent: tuple[Recurrence, ...], name: str, classes: dict[str, str], *, drops: bool
+) -> Prediction:
     stack = typical(seen.layers)
-    plain = stack is not None and is_plain(seen.budget)
+    plain = stack is not None and is_plain(seen.budget) and not drops
     slope = stack.asymptotic if stack is not None and plain else late_slope(seen.budget.rows)
     return Prediction(
         budget=seen.budget,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from graddoctor.observe._guard import Guard
@@ -29,7 +30,7 @@ class Ref:
         return total
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Call:
     """One operator call on the way of the samples.
 
@@ -47,6 +48,8 @@ class Call:
         Of its node in the autograd graph; -1 where it made none.
     module
         In which it ran.
+    barred
+        Indices of tensors that it was given without a way back: detached, or made where no graph was kept.
     """
 
     kind: str
@@ -57,6 +60,7 @@ class Call:
     tensors: tuple[Tensor | None, ...]
     number: int
     module: str
+    barred: frozenset[int] = frozenset()
 
     @property
     def out(self) -> Ref:
@@ -109,6 +113,7 @@ class Tape(Recorder):  # type: ignore[no-untyped-call] # torch leaves its hook f
     ) -> Any:
         kwargs = kwargs or {}
         given = tuple(map(self._referred, args)), {name: self._referred(value) for name, value in kwargs.items()}
+        barred = self._barred((*args, *kwargs.values())) if torch.is_grad_enabled() else frozenset()
         before = self._last
         result = super().__torch_dispatch__(func, types, args, kwargs)
         tensors = tuple(t if _floats(t) else None for t in (result if isinstance(result, (tuple, list)) else (result,)))
@@ -116,12 +121,22 @@ class Tape(Recorder):  # type: ignore[no-untyped-call] # torch leaves its hook f
         if any(t is not None and self.trace(t) is not None for t in tensors):
             base = tensors[0]._base if func._schema.is_mutable and tensors[0] is not None else None  # noqa: SLF001 - a view's
             if base is None:
-                self._write(func, given, tensors, number)
+                self._write(func, given, tensors, number, barred)
             else:
-                self._write_into(base, func, given, number)
+                self._write_into(base, func, given, number, barred)
         return result
 
-    def _write_into(self, base: Tensor, func: Any, given: tuple[Any, Any], number: int) -> None:
+    def _barred(self, given: Iterable[Any]) -> frozenset[int]:
+        """What of these comes of samples and of operators, and has no gradient.
+
+        Within a function of the user's own no graph is kept either, and yet its result has one: only what is used
+        where graphs are kept tells.
+        """
+        listed = (entry for value in given for entry in (value if isinstance(value, (tuple, list)) else (value,)))
+        held = [t for t in listed if isinstance(t, Tensor) and not t.requires_grad and id(t) in self._refs]
+        return frozenset(self._refs[id(tensor)][1].index for tensor in held)
+
+    def _write_into(self, base: Tensor, func: Any, given: tuple[Any, Any], number: int, barred: frozenset[int]) -> None:
         """Note a write to a part of a tensor: the node of the whole comes right after that of the write."""
         before = self._refs.get(id(base))
         arguments, options = given
@@ -134,7 +149,8 @@ class Tape(Recorder):  # type: ignore[no-untyped-call] # torch leaves its hook f
         module = self._stack[-1] if self._stack else ""
         reads = (before[1] if before is not None else None, source)
         node = number + 1 if number >= 0 else -1
-        self.calls.append(Call(f"write {func.__name__}", func, reads, options, (after,), (base,), node, module))
+        kind = f"write {func.__name__}"
+        self.calls.append(Call(kind, func, reads, options, (after,), (base,), node, module, barred))
 
     def _referred(self, value: Any) -> Any:
         if isinstance(value, Tensor):
@@ -160,7 +176,14 @@ class Tape(Recorder):  # type: ignore[no-untyped-call] # torch leaves its hook f
         self._refs[id(tensor)] = (tensor, ref)
         return ref
 
-    def _write(self, func: Any, given: tuple[Any, Any], tensors: tuple[Tensor | None, ...], number: int) -> None:
+    def _write(
+        self,
+        func: Any,
+        given: tuple[Any, Any],
+        tensors: tuple[Tensor | None, ...],
+        number: int,
+        barred: frozenset[int],
+    ) -> None:
         if _blank(func):
             self._constants |= {id(t): t for t in tensors if t is not None}
         if all(t is None or id(t) in self._constants for t in tensors):
@@ -169,7 +192,7 @@ class Tape(Recorder):  # type: ignore[no-untyped-call] # torch leaves its hook f
         arguments, options = given
         kind = kind_of(func._schema.name.rsplit("::", 1)[-1].rstrip("_"))  # noqa: SLF001 - as in the recorder
         module = self._stack[-1] if self._stack else ""
-        call = Call(kind, func, arguments, options, results, tensors, number, module)
+        call = Call(kind, func, arguments, options, results, tensors, number, module, barred)
         if results[0] is None:
             return
         if next(call.refs(), None) is None:

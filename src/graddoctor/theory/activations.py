@@ -219,6 +219,7 @@ _FAMILIES: dict[str, Callable[..., Activation]] = {
     "sin": _sin,
     "exp": _exp,
 }
+_LARGEST = 1e6  # of a parameter
 _ALIASES = {"identity": "linear", "swish": "silu", "logistic": "sigmoid"}
 _SPELLINGS = {name.replace("_", ""): name for name in _FAMILIES} | _ALIASES
 
@@ -265,12 +266,19 @@ def _by_name(text: str) -> Activation:
             f"no activation is called {text!r}{hint}: expected one of {', '.join(KNOWN)}, or a function of a tensor"
         )
     try:
-        parameters = [float(part) for part in (match[2] or "").split(",") if part.strip()]
+        parameters = [_number(part) for part in (match[2] or "").split(",") if part.strip()]
         return _FAMILIES[_SPELLINGS[spelling]](*parameters)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, ArithmeticError):
         raise GraddoctorError(
             f"{text!r}: the parameters of {_SPELLINGS[spelling]} do not fit: write numbers, as in 'leaky_relu(0.2)'"
         ) from None
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not abs(number) <= _LARGEST:
+        raise ValueError(text)
+    return number
 
 
 def _from_callable(function: Callable[[Any], Any]) -> Activation:

@@ -17,6 +17,7 @@ from graddoctor.theory.laws import Gradient, energy, flat
 from graddoctor.theory.propagation import Propagation
 
 _SEED = 0
+_START = 1e100  # squared, of the gradient at the late end: room for two hundred decades down and a hundred up
 
 
 class ExpectedFlow(Flow):
@@ -34,10 +35,21 @@ class ExpectedFlow(Flow):
         for call in tape.calls:
             if call.number >= 0 and call.number not in self._outs:
                 self._outs[call.number] = [ref for ref in call.results if ref is not None]
+        self._adopt(graph, tape)
         self._start(late)
         self._energy: dict[int, float] = {}
         for call in reversed(tape.calls):
             self._pass(call)
+
+    def _adopt(self, graph: Graph, tape: Tape) -> None:
+        """Find what functions of the user's own and re-entrant checkpoints made: within them no graph is kept."""
+        numbers = {id(node.raw): node.number for node in graph.nodes}
+        for call in tape.calls:
+            for ref, tensor in zip(call.results, call.tensors, strict=True):
+                number = numbers.get(id(tensor.grad_fn)) if tensor is not None and call.number < 0 else None
+                if ref is not None and number is not None:
+                    self._outs.setdefault(number, [ref])
+                    self._made.setdefault(ref.index, number)
 
     # -- what a flow is asked for
 
@@ -73,11 +85,11 @@ class ExpectedFlow(Flow):
     def _start(self, late: Cut) -> None:
         for node in late.whole:
             for ref in self._outs.get(node.number, [])[:1]:
-                self._add(ref, Gradient(flat(1.0, len(ref.shape))))
+                self._add(ref, Gradient(flat(_START, len(ref.shape))))
         for edge in late.edges:
             for ref in self._outs.get(edge.source.number, [])[:1]:
-                self._add(ref, Gradient(flat(1.0, len(ref.shape))))
-                self._carry(edge.user.number, ref, float(ref.numel))
+                self._add(ref, Gradient(flat(_START, len(ref.shape))))
+                self._carry(edge.user.number, ref, _START * ref.numel)
 
     def _add(self, ref: Ref, gradient: Gradient) -> None:
         before = self._gradients.get(ref.index)
@@ -105,6 +117,8 @@ class ExpectedFlow(Flow):
         if not pulls and call in self._laws.unknown:
             self._measured(call, ref, gradient)
         for pull in pulls:
+            if pull.ref.index in call.barred:
+                continue
             part = pull.back(gradient)
             self._add(pull.ref, part)
             self._carry(call.number, pull.ref, energy(part, pull.ref.numel))
@@ -123,7 +137,7 @@ class ExpectedFlow(Flow):
             above = whole * slopes.inner.get(call.out.index, 0.0)
             if call.out.index != ref.index:
                 self._energy[call.out.index] = self._energy.get(call.out.index, 0.0) + above
-            for source in dict.fromkeys(call.refs()):
+            for source in dict.fromkeys(ref for ref in call.refs() if ref.index not in call.barred):
                 inner = whole * slopes.inner.get(source.index, 0.0)
                 at = energy(part, root.numel) if source.index == root.index else inner
                 self._carry(call.number, source, at if above > 0 else 0.0)
@@ -135,7 +149,7 @@ class ExpectedFlow(Flow):
         numbers = {made: ref for ref in call.refs() if (made := self._made.get(ref.index)) is not None}
         for number, gain in gains.items():
             source = numbers.get(number)
-            if source is None:
+            if source is None or source.index in call.barred:
                 continue
             squared = energy(gradient, ref.numel) * gain
             self._add(source, Gradient(flat(squared / max(source.numel, 1), len(source.shape))))

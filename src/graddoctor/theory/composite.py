@@ -73,16 +73,17 @@ class Composite:
                 continue
             for index, partial in partials(call, values).items():
                 slopes[index] = slopes.get(index, 0.0) + above * partial
+        slopes.setdefault(self.root.index, torch.zeros_like(values[out]))  # behind a stop of the gradient
         return slopes
 
 
 def partials(call: Call, values: Mapping[int, Tensor]) -> dict[int, Tensor]:
     """Slopes of one call with regard to what it reads, entry by entry."""
-    wanted = list(dict.fromkeys(ref.index for ref in call.refs()))
+    wanted = list(dict.fromkeys(ref.index for ref in call.refs() if ref.index not in call.barred))
     leaves = {index: values[index].detach().clone().requires_grad_() for index in wanted}
     with torch.enable_grad():
-        result = _apply(call, leaves)
-    if not result.requires_grad:
+        result = _apply(call, {**values, **leaves})
+    if not leaves or not result.requires_grad:
         return {index: torch.zeros_like(leaf) for index, leaf in leaves.items()}
     found = torch.autograd.grad(result.sum(), list(leaves.values()), allow_unused=True)
     return {i: torch.zeros_like(leaves[i]) if g is None else g for i, g in zip(wanted, found, strict=True)}

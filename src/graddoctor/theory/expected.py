@@ -80,6 +80,8 @@ def foreseen(model: nn.Module, loss: Callable[[nn.Module, Any], Tensor], batch: 
 
 
 def _expected(model: nn.Module, loss: Callable[[nn.Module, Any], Tensor], batch: Any, guard: Guard) -> Expected:
+    if not all(bool(t.isfinite().all()) for _, t in tensors_in(batch) if t.is_floating_point()):
+        raise RecipeError("the batch holds numbers that are not finite (nan or inf): look at how the data are loaded")
     tape = Tape(model, guard)
     with tape.follow([tensor for _, tensor in tensors_in(batch)], detailed=True) as run:
         value = loss(model, batch)
@@ -103,5 +105,5 @@ def _expected(model: nn.Module, loss: Callable[[nn.Module, Any], Tensor], batch:
     budget = settle(rows, flow, owner, ExpectedSpreads(tape, laws))
     between = {node.number for row in rows for node in (*row.nodes, row.origin) if node is not None}
     unknown = dict.fromkeys(call.module or call.kind for call in laws.unknown if call.number in between)
-    layers = layers_of(tape, laws, {node.number: owner(node) for node in graph.nodes})
+    layers = layers_of(tape, laws, {node.number: owner(node) for node in graph.nodes}, end)
     return Expected(budget, tuple(unknown), layers, laws.samples)

@@ -19,7 +19,7 @@ WORK = 3e9
 """Multiplications of a forward pass up to which a batch is looked at as it is."""
 
 SAMPLES, PLACES = 2, 16
-"""What is looked at of a larger one: so many samples and, of texts, tokens."""
+"""What is looked at of a larger one, at least: so many samples and, of texts, tokens."""
 
 _TOKENS = 2  # axes of a batch of texts
 
@@ -47,16 +47,17 @@ def cropped(batch: Any, model: nn.Module) -> Any:
         return batch
     statistics = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())  # noqa: SLF001 - their base
     samples = size if statistics else min(size, max(SAMPLES, int(WORK / (weights * places))))
+    kept = max(PLACES, int(WORK / (weights * samples)))
     texts = {tuple(t.shape[:_TOKENS]) for t in tensors if _is_text(t)}
     length = next(iter(texts))[1] if len(texts) == 1 else 0
 
     def crop(tensor: Tensor) -> Tensor:
         if tensor.dim() and tensor.shape[0] == size:
             tensor = tensor[:samples]
-        if length > PLACES:
+        if length > kept:
             for axis in range(1, tensor.dim()):
                 if tensor.shape[axis] == length:
-                    tensor = tensor.narrow(axis, 0, PLACES)
+                    tensor = tensor.narrow(axis, 0, kept)
         return tensor
 
     return mapped(crop, batch)

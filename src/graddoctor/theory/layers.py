@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,11 +47,15 @@ class Layer:
     phi: Activation | None = field(default=None, repr=False, compare=False)
 
 
-def layers_of(tape: Tape, laws: Propagation, names: Mapping[int, str]) -> tuple[Layer, ...]:
-    """List the layers of weights in forward order; ``names``: whose weight each node uses."""
-    follows = _following(tape, laws)
+def layers_of(tape: Tape, laws: Propagation, names: Mapping[int, str], end: int | None = None) -> tuple[Layer, ...]:
+    """List the layers of weights in forward order.
+
+    ``names``: whose weight each node uses. ``end``: the number of the first node behind the network, of the loss.
+    """
+    calls = [call for call in tape.calls if end is None or call.number < end]
+    follows = _following(calls, laws)
     found = []
-    for call in tape.calls:
+    for call in calls:
         weights = _weights(call)
         if weights is None or call.number not in names:
             continue
@@ -81,12 +85,12 @@ def _weights(call: Call) -> tuple[Tensor, Tensor | None, int] | None:
     return weight, bias[0] if bias and isinstance(bias[0], Tensor) else None, int(left.shape[-1])
 
 
-def _following(tape: Tape, laws: Propagation) -> dict[int, Activation]:
+def _following(calls: Sequence[Call], laws: Propagation) -> dict[int, Activation]:
     """By the index of a layer's output: the nonlinearity that reads it, through views."""
     origin: dict[int, int] = {}
     found: dict[int, Activation] = {}
     last: dict[int, Composite] = {}
-    for call in tape.calls:
+    for call in calls:
         refs = list(call.refs())
         if call.kind in _THROUGH and refs:
             origin[call.out.index] = origin.get(refs[0].index, refs[0].index)
@@ -102,15 +106,16 @@ def _following(tape: Tape, laws: Propagation) -> dict[int, Activation]:
 
 def _is_scale(composite: Composite) -> bool:
     """Whether it multiplies with a number, and nothing else."""
-    slopes = composite.values(torch.tensor([-2.0, -1.0, 1.0, 2.0], dtype=torch.float64))[composite.calls[-1].out.index]
-    ratios = slopes / torch.tensor([-2.0, -1.0, 1.0, 2.0], dtype=torch.float64)
+    at = torch.tensor([-30.0, -2.0, -1.0, 1.0, 2.0, 30.0], dtype=torch.float64)
+    ratios = composite.values(at)[composite.calls[-1].out.index] / at
     return bool((ratios - ratios[0]).abs().max() < 1e-9)  # noqa: PLR2004 - rounding
 
 
 def activation_of(composite: Composite) -> Activation:
     """Recognise an activation by its values, however it is written; others keep the names of their operators."""
     out = composite.calls[-1].out.index
-    grid = torch.linspace(-4.1, 4.1, 42, dtype=torch.float64)
+    near = torch.linspace(-4.1, 4.1, 42, dtype=torch.float64)
+    grid = torch.cat([near, torch.tensor([-30.0, -7.0, -5.3, 5.3, 7.0, 30.0], dtype=torch.float64)])  # bounds lie there
     values = composite.values(grid)[out].numpy()
     for name in (*KNOWN, *_with_parameter(composite.calls[-1])):
         known = resolve(name)

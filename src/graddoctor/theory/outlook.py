@@ -102,7 +102,10 @@ class Outlook:
     @property
     def initialization(self) -> CriticalInit | None:
         """The scale of weights and biases that puts a plain stack of this activation at criticality."""
-        return None if self.stack is None else gain(self.stack.activation)
+        try:
+            return None if self.stack is None else gain(self.stack.activation)
+        except (GraddoctorError, ArithmeticError, ValueError):  # none: it has no slope, or grows without bounds
+            return None
 
     def reach(self, decades: float) -> float:
         """Return the layers, counted from the loss, after which the gradient has changed so much (``inf``: never)."""

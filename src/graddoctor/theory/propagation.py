@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from graddoctor.errors import RecipeError
 from graddoctor.observe.tape import Call, Ref, Tape
 from graddoctor.theory.composite import DEGREE, SMALLEST, Composite, nodes, paired, spectra
 from graddoctor.theory.laws import Law, flat, measured
@@ -138,7 +139,7 @@ def _composite(call: Call, found: Propagation) -> Composite | None:
 
 
 def _pointwise(call: Call) -> bool:
-    if call.kind == "prelu":
+    if call.kind in {"prelu", "detach"}:
         return True
     if torch.Tag.pointwise not in call.function.tags or torch.Tag.nondeterministic_seeded in call.function.tags:
         return False
@@ -149,6 +150,11 @@ def _pointwise(call: Call) -> bool:
 def _integrated(composite: Composite, out: int, found: Propagation) -> tuple[Law, Slopes]:
     """Integrate a composite against the law of its root."""
     root = found.law(composite.root.index).shaped(composite.root.shape)
+    if not math.isfinite(root.average):
+        where = composite.calls[0].module or composite.name
+        raise RecipeError(
+            f"the signal that reaches {where!r} is beyond all numbers: the weights before it are too large"
+        )
     lengths = _lengths(root.square)
     looks = [_Look(composite, out, float(length), root.mean) for length in lengths]
     middle = looks[0] if len(looks) == 1 else _Look(composite, out, root.average, root.mean)
@@ -185,7 +191,17 @@ class _Look:
         values = composite.values(x)
         self.slopes = composite.slopes(values, out)
         self.value, self.slope = values[out], self.slopes[composite.root.index]
+        self._leave_out(self.value.isfinite() & self.slope.isfinite())
         self.standard = (x - self.mean) / max(self.variance, SMALLEST) ** 0.5
+
+    def _leave_out(self, sound: Tensor) -> None:
+        """Leave out points at which a function has no value: roots of less than zero, where the root is no Gaussian."""
+        if bool(sound.all()) or not bool(sound.any()):
+            return
+        self.weights = torch.where(sound, self.weights, 0.0) / float(self.weights[sound].sum())
+        zero = torch.zeros(())
+        self.value, self.slope = (torch.where(sound, one, zero) for one in (self.value, self.slope))
+        self.slopes = {index: torch.where(sound, one, zero) for index, one in self.slopes.items()}
 
     def over(self, function: Tensor) -> float:
         """E[f²]."""

@@ -100,7 +100,8 @@ def product(activation: str | Activation | Callable[..., object], q: float, corr
     if abs(correlation) > 1 / _REACH:
         blurred = tuple((k + n * spread) / correlation for k in phi.kinks or () for n in (-_REACH, -3, 0, 3, _REACH))
     x, w = gaussian_rule(phi, q, kinks=blurred)
-    return float(w @ (phi.value(x) * _conditional_mean(phi, correlation * x, spread)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(w @ (phi.value(x) * _conditional_mean(phi, correlation * x, spread)))
 
 
 def _conditional_mean(phi: Activation, centre: Array, spread: float) -> Array:

@@ -60,6 +60,7 @@ def reach(rows: Sequence[Row], slope: float, decades: float) -> float:
         if abs(passed) >= decades:
             step = abs(passed) - abs(before)
             return count - 1 + (decades - abs(before)) / step if step > 0 else float(count)
-    if abs(slope) < _NOTHING or not math.isfinite(slope) or (passed and (slope > 0) != (passed > 0)):
+    if abs(slope) < _NOTHING or not math.isfinite(slope):
         return 0.0 if math.isinf(slope) else math.inf
-    return len(rows) + (decades - abs(passed)) / abs(slope)
+    turned = passed * slope < 0  # what the rows changed is undone first
+    return len(rows) + (decades + (abs(passed) if turned else -abs(passed))) / abs(slope)

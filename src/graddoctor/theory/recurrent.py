@@ -92,7 +92,7 @@ class _Cell:
         none = np.zeros(count * self.hidden)
         self.biases = [_numpy(getattr(module, f"bias_{way}_l{layer}")) if module.bias else none for way in ("ih", "hh")]
         self.shift = list(np.split(self.biases[0] + self.biases[1], count))
-        self.structured = any(_structured(w) for w in within)
+        self.structured = module.proj_size > 0 or any(_structured(w) for w in within)
 
     def look(self) -> tuple[float, float, float]:
         """Decades per lag, mean carry, and E[h²] for the layer above."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ CRITICAL = 0.002
 
 _ALIKE = 1 - 1e-4
 _SMALL = 1e-9
+_LARGEST_STD = 1e6
 
 
 def phase_of(decades_per_layer: float) -> Phase:
@@ -52,9 +54,10 @@ class PlainStack:
     def of(cls, activation: Phi, *, weight_std: float, bias_std: float = 0.0) -> PlainStack:
         """Resolve the activation, and refuse scales that are none."""
         for name, value in (("weight_std", weight_std), ("bias_std", bias_std)):
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not (number and math.isfinite(value) and value >= 0):
-                raise GraddoctorError(f"{name}: expected a standard deviation from 0 upwards, got {value!r}")
+            number = isinstance(value, Real) and not isinstance(value, bool)
+            if not (number and 0 <= value <= _LARGEST_STD):
+                most = f"{_LARGEST_STD:,.0f}"
+                raise GraddoctorError(f"{name}: expected a standard deviation from 0 to {most}, got {value!r}")
         return cls(resolve(activation), float(weight_std), float(bias_std))
 
     @cached_property
@@ -100,12 +103,17 @@ class PlainStack:
             return 0.0
         if self._correlate(_ALIKE) >= _ALIKE:
             return 1.0
-        return float(brentq(lambda c: self._correlate(c) - c, 0.0, _ALIKE, xtol=1e-6))
+        try:
+            return float(brentq(lambda c: self._correlate(c) - c, 0.0, _ALIKE, xtol=1e-6))
+        except ValueError:  # lengths beyond all numbers have no correlation
+            return math.nan
 
     @cached_property
     def correlation_scale(self) -> float:
         """ξ_c: layers in which what tells two samples apart shrinks by a factor e (Schoenholz et al. 2017)."""
         c = self.correlation
+        if math.isnan(c):
+            return math.nan
         if c == 1.0:
             return _scale(self.chi) if self.chi < 1 else math.inf
         slope = Activation("", self.activation.slope, self.activation.slope, kinks=self.activation.kinks)
@@ -134,10 +142,11 @@ class PlainStack:
         variance = 0.0
         for q in lengths:
             x, w = gaussian_rule(self.activation, float(min(q, LARGEST)))
-            squares = self.activation.slope(x) ** 2
-            mean = float(w @ squares)
+            with np.errstate(over="ignore", invalid="ignore"):
+                squares = self.activation.slope(x) ** 2
+                mean, fourth = float(w @ squares), float(w @ squares**2)
             if mean > 0:
-                variance += (3 * float(w @ squares**2) / mean**2 - 1) / width
+                variance += (3 * fourth / mean**2 - 1) / width
         return 0.5 * math.sqrt(variance) / math.log(10)
 
     def budget(self, passed: Propagation) -> Budget:

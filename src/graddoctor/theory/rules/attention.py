@@ -14,29 +14,47 @@ from torch import Tensor
 
 from graddoctor.observe.tape import Call, Ref
 from graddoctor.theory.laws import Gradient, Law, flat
-from graddoctor.theory.rules.step import Pull, Scene, Step, argument
+from graddoctor.theory.rules.step import MASKED, Pull, Scene, Step, argument, named
+
+_LITTLE = 0.25  # share of a square that may be that of the mean
 
 
-def of_streams(call: Call, scene: Scene, left: Ref, right: Ref) -> Step:
-    """Follow a product of two tensors that both hold samples: scores, or weights times values."""
+def of_streams(call: Call, scene: Scene, left: Ref, right: Ref, bias: object = None) -> Step | None:
+    """Follow a product of two tensors that both hold samples: scores (and their mask), or weights times values.
+
+    Products add up as if at random, which those of a tensor with a mean need not: these are not followed.
+    """
     a, b = scene(left), scene(right)
+    inner, axes = left.shape[-1], len(call.out.shape)
     if a.focus is not None:
         return _weighted(call, a, b, left, right)
-    inner, axes = left.shape[-1], len(call.out.shape)
-    law = Law(flat(inner * a.average * b.average, axes), along=inner * a.along * b.along)
+    if any(law.mean**2 > _LITTLE * law.average for law in (a, b)) or isinstance(bias, Ref):
+        return None
+    alpha = float(call.options.get("alpha", 1.0)) ** 2
+    keys = open_keys(bias.expand(call.out.shape)) if isinstance(bias, Tensor) and masks(bias) else None
+    law = Law(flat(alpha * inner * a.average * b.average, axes), along=alpha * inner * a.along * b.along, keys=keys)
     rows, columns = left.shape[-2], right.shape[-1]
     return Step(
         (law,),
         (
-            Pull(left, lambda g: Gradient(flat(columns * b.average * g.average, axes))),
-            Pull(right, lambda g: Gradient(flat(rows * a.average * g.average, axes))),
+            Pull(left, lambda g: Gradient(flat(alpha * columns * b.average * g.average, axes))),
+            Pull(right, lambda g: Gradient(flat(alpha * rows * a.average * g.average, axes))),
         ),
     )
 
 
+def masks(value: Tensor) -> bool:
+    """Whether a constant that is added to scores shuts places out."""
+    return value.is_floating_point() and value.numel() > 1 and float(value.detach().min()) < MASKED
+
+
 def _weighted(call: Call, weights: Law, values: Law, left: Ref, right: Ref) -> Step:
     queries, keys = left.shape[-2:]
-    law, to_weights, to_values = averaging(weights.focus or 1.0, values, (queries, keys, right.shape[-1]))
+    focus, squares = weights.focus or 1.0, None
+    if weights.keys is not None:
+        variance = math.log(max(focus / float((1 / weights.keys.clamp(min=1)).mean()), 1.0))
+        squares = _squares(variance, weights.keys, queries, keys)
+    law, to_weights, to_values = averaging(focus, values, (queries, keys, right.shape[-1]), squares)
     axes = len(right.shape)
     return Step(
         (law.shaped(call.out.shape),),
@@ -114,7 +132,7 @@ def fused(call: Call, scene: Scene) -> Step | None:
         return None
     q, k, v = scene(query), scene(key), scene(value)
     queries, (keys, inner), width = query.shape[-2], key.shape[-2:], value.shape[-1]
-    scale = call.options.get("scale") or inner**-0.5
+    scale = named(call).get("scale") or inner**-0.5
     variance, places = inner * q.average * k.average * scale**2, _open(call, queries, keys)
     focus = focus_of(variance, places)
     law, to_weights, to_values = averaging(focus, v, (queries, keys, width), _squares(variance, places, queries, keys))
@@ -132,17 +150,19 @@ def fused(call: Call, scene: Scene) -> Step | None:
 
 def _open(call: Call, queries: int, keys: int) -> Tensor:
     """How many places each query may look at."""
-    mask = call.options.get("attn_mask")
-    flags = [value for value in call.arguments[3:] if isinstance(value, bool)] + [bool(call.options.get("is_causal"))]
+    given = named(call)
+    mask = given.get("attn_mask", given.get("attn_bias"))
     if isinstance(mask, Tensor):
         return open_keys(mask)
-    if any(flags):
+    if given.get("is_causal"):
         return torch.arange(1, queries + 1, dtype=torch.float64).clamp(max=keys)
     return torch.tensor([float(keys)], dtype=torch.float64)
 
 
 def _squares(variance: float, places: Tensor, queries: int, keys: int) -> Tensor | None:
     """E[A²] where every query looks at all keys, or at those up to its own place; ``None`` for other masks."""
+    if len(places) % queries == 0 and bool((places.reshape(-1, queries) == places[:queries]).all()):
+        places = places[:queries]  # of every sample and head the same
     focus = (math.exp(min(variance, 50.0)) / places.clamp(min=1)).clamp(max=1.0) / places.clamp(min=1)
     if len(places) == 1:
         return focus.expand(queries, 1).expand(queries, keys)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from graddoctor.observe.tape import Call, Ref
 from graddoctor.theory.laws import Gradient, Law, flat
-from graddoctor.theory.rules.attention import open_keys
+from graddoctor.theory.rules.attention import masks, open_keys
 from graddoctor.theory.rules.step import MASKED, Pull, Scene, Step, argument
 
 
@@ -19,7 +19,7 @@ def add(call: Call, scene: Scene) -> Step | None:
     alpha = float(call.options.get("alpha", 1.0)) * (-1.0 if call.kind in {"sub", "rsub"} else 1.0)
     factors = (alpha, 1.0) if call.kind == "rsub" else (1.0, alpha)
     for value, other in ((left, right), (right, left)):
-        if isinstance(value, Tensor) and isinstance(other, Ref) and _masks(value):
+        if isinstance(value, Tensor) and isinstance(other, Ref) and masks(value):
             law = replace(scene(other), keys=open_keys(value.expand(call.out.shape)))
             return Step((law,), (Pull(other, lambda g: g),))
     a, b = (scene.of(v, call.out).scaled(f**2, root=f) for v, f in zip((left, right), factors, strict=True))
@@ -34,10 +34,6 @@ def add(call: Call, scene: Scene) -> Step | None:
         fixed=a.fixed and b.fixed,
     )
     return Step((law,), _back(call, (left, right), tuple(f**2 for f in factors)))
-
-
-def _masks(value: Tensor) -> bool:
-    return value.is_floating_point() and value.numel() > 1 and float(value.detach().min()) < MASKED
 
 
 def _aligned(law: Law, axes: int) -> Tensor:
@@ -67,7 +63,8 @@ def multiply(call: Call, scene: Scene) -> Step | None:
     if attention is not None and attention.focus is not None:  # dropout on attention's weights
         other = b if attention is a else a
         law = replace(law, keys=attention.keys, focus=min(attention.focus * other.average, 1.0))
-    return Step((law,), _back(call, (left, right), (b.average, a.average)))
+    of_right = a.average * b.average**2 if call.kind == "div" else a.average  # of 1/b the slope is 1/b²
+    return Step((law,), _back(call, (left, right), (b.average, of_right)))
 
 
 def _inverse(law: Law) -> Law:

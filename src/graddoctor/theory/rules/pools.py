@@ -10,6 +10,7 @@ from graddoctor.theory.laws import Gradient, Law, flat, measured
 from graddoctor.theory.rules.step import Pull, Scene, Step, argument
 
 _SAMPLES = 0
+_ROUNDING = 1e-12
 
 
 def mean(call: Call, scene: Scene) -> Step | None:
@@ -55,19 +56,65 @@ def _pooled(call: Call, law: Law, count: int, times: float) -> Law:
     )  # fmt: skip
 
 
-def average_pool(call: Call, scene: Scene) -> Step | None:
-    """Follow average pooling, adaptive or not: neighbours count like any two places."""
+def spread(call: Call, scene: Scene) -> Step | None:
+    """Follow ``var``, ``std`` and the norm over many features: what hardly varies, as in a norm that is written out."""
     ref = call.arguments[0]
-    if not isinstance(ref, Ref):
+    axes = argument(call, 1 if call.kind in {"var", "std"} else 2, "dim")
+    if not isinstance(ref, Ref) or not ref.shape or (call.kind == "linalg_vector_norm" and _order(call) != 2):  # noqa: PLR2004 - Euclid's
         return None
-    law, count = scene(ref), max(ref.numel // max(call.out.numel, 1), 1)
-    shape = len(ref.shape)
+    over, law = _axes(axes, len(ref.shape)), scene(ref)
+    if _SAMPLES in over or (1 if law.channels else len(ref.shape) - 1) not in over or not law.average > 0:
+        return None
+    count, variance = prod(ref.shape[axis] for axis in over), max(law.variance, _ROUNDING * law.average)
+    value, slope = {
+        "var": (variance, 4 * variance / count**2),
+        "std": (variance**0.5, 1 / count**2),
+    }.get(call.kind, ((count * law.average) ** 0.5, 1 / count))
+    after = Law(flat(value**2, len(call.out.shape)), value, value**2, value**2, fixed=True)
+    back = Pull(ref, lambda gradient: Gradient(flat(gradient.average * slope, len(ref.shape))))
+    return Step((after,), (back,))
+
+
+def _order(call: Call) -> float:
+    return float(argument(call, 1, "ord", 2))
+
+
+def average_pool(call: Call, scene: Scene) -> Step | None:
+    """Follow average pooling, adaptive or not: neighbours count like any two places.
+
+    Where windows overlap by half or more, what comes out is alike at neighbours, which no law here tells.
+    """
+    ref = call.arguments[0]
+    if not isinstance(ref, Ref) or _overlaps(call):
+        return None
+    law, count = scene(ref), _window(call, ref)
+    shape, windows = len(ref.shape), count * call.out.numel / max(ref.numel, 1)  # in how many an entry is
 
     def back(gradient: Gradient) -> Gradient:
-        square = gradient.average / count**2
-        return Gradient(flat(square, shape), gradient.along / count**2)
+        together = windows * max(windows - 1, 0.0) * gradient.along
+        square = (windows * gradient.average + together) / count**2
+        return Gradient(flat(square, shape), (windows * gradient.along + together) / count**2)
 
     return Step((_pooled(call, law, count, 1.0),), (Pull(ref, back),))
+
+
+def _overlaps(call: Call) -> bool:
+    if call.kind.startswith("adaptive"):
+        return False
+    size, stride = (
+        value if isinstance(value, (tuple, list)) else [value]
+        for value in (argument(call, 1, "kernel_size"), argument(call, 2, "stride") or argument(call, 1, "kernel_size"))
+    )
+    return any(2 * step <= side and side > 1 for side, step in zip(size, stride, strict=False))
+
+
+def _window(call: Call, ref: Ref) -> int:
+    """Entries that one mean is taken of."""
+    if call.kind.startswith("adaptive"):
+        return max(ref.numel // max(call.out.numel, 1), 1)
+    size = argument(call, 1, "kernel_size")
+    sides = size if isinstance(size, (tuple, list)) else [size]
+    return int(prod(sides)) if len(sides) > 1 else int(sides[0]) ** int(call.kind[-2])
 
 
 def max_pool(call: Call, scene: Scene) -> Step | None:

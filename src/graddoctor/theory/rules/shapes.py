@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -110,15 +111,18 @@ def copies(call: Call, scene: Scene) -> Step | None:
     if not isinstance(ref, Ref):
         return None
     law, count = scene(ref), call.out.numel / max(ref.numel, 1)
+    if count == 1:
+        return view(call, scene)
     heads = len(call.out.shape) >= _WITH_HEADS
-    along = law.along if heads or count == 1 else law.average
+    along = law.along if heads else law.average
 
     def back(gradient: Gradient) -> Gradient:
         together = 0.0 if heads else count * (count - 1) * gradient.along
         square = count * gradient.average + together
         return Gradient(flat(square, len(ref.shape)), count * gradient.along + together)
 
-    after = Law(flat(law.average, len(call.out.shape)), law.mean, law.between, along)
+    square = flat(law.average, len(call.out.shape))
+    after = replace(law, square=square, along=along, channels=False)
     return Step((after,), (Pull(ref, back),))
 
 

@@ -97,6 +97,12 @@ def second(weight: Tensor, call: Call) -> float:
     return value
 
 
+def named(call: Call) -> dict[str, Any]:
+    """All that a call was given, by the names that its operator has for it: kernels differ in their order."""
+    names = (parameter.name for parameter in call.function._schema.arguments)  # noqa: SLF001 - the operator's public description
+    return {**dict(zip(names, call.arguments, strict=False)), **call.options}
+
+
 def argument(call: Call, place: int, name: str, default: Any = None) -> Any:
     """An argument by place or by name."""
     return call.arguments[place] if len(call.arguments) > place else call.options.get(name, default)

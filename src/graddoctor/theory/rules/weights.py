@@ -15,14 +15,16 @@ def dense(call: Call, scene: Scene) -> Step | None:
     tensors = [value for value in call.arguments if isinstance(value, (Tensor, Ref))]
     bias, (left, right) = (tensors[0] if len(tensors) > 2 else None), tensors[-2:]  # noqa: PLR2004 - bias, input, weight
     if isinstance(left, Ref) and isinstance(right, Ref):
-        return of_streams(call, scene, left, right)
+        return of_streams(call, scene, left, right, bias)
     ref, weight = (left, right) if isinstance(left, Ref) else (right, left)
     if not (isinstance(ref, Ref) and isinstance(weight, Tensor)):
         return None
     fan_in = left.shape[-1]
     fan_out = call.out.numel * fan_in // ref.numel
-    scale = second(weight, call)
-    law = weighed(scene(ref), fan_in * scale, call.out, second(bias, call) if isinstance(bias, Tensor) else 0.0)
+    alpha, beta = (float(call.options.get(name, 1.0)) ** 2 for name in ("alpha", "beta"))
+    scale = alpha * second(weight, call)
+    shift = beta * second(bias, call) if isinstance(bias, Tensor) and beta else 0.0
+    law = weighed(scene(ref), fan_in * scale, call.out, shift)
     axes, shape = len(ref.shape), ref.shape
 
     def back(gradient: Gradient) -> Gradient:
@@ -31,8 +33,9 @@ def dense(call: Call, scene: Scene) -> Step | None:
 
     pulls = [Pull(ref, back)]
     if isinstance(bias, Ref):
-        law = Law(law.square + scene(bias).average, scene(bias).mean, law.between + scene(bias).between, law.along)
-        pulls.append(Pull(bias, lambda gradient: gradient.shaped(bias.shape)))
+        added = scene(bias).scaled(beta, root=beta**0.5)
+        law = Law(law.square + added.average, added.mean, law.between + added.between, law.along)
+        pulls.append(Pull(bias, lambda gradient: gradient.scaled(beta).shaped(bias.shape)))
     return Step((law,), tuple(pulls))
 
 
