@@ -494,14 +494,33 @@ def test_a_zero_on_the_way_is_all_that_can_be_lost():
     assert one(recurrent_vanishing(timed(detached))).condition is Condition.RECURRENT_VANISHING
 
 
-@pytest.mark.parametrize("lag", [tuple(np.geomspace(1, 1e4, 30)), (1.0, *[inf] * 29)], ids=["grows", "infinite"])
-def test_growth_over_time_is_suspected_and_blames_the_start_where_it_was_there(lag):
-    suspicion = one(recurrent_exploding(timed(make.reading(lag_gradient=lag))))
+GROWING = {
+    "grows": make.reading(decades=4.0, lag_gradient=tuple(np.geomspace(1, 1e4, 30))),
+    "infinite": make.reading(lag_gradient=(1.0, *[inf] * 29), cut=1),
+    "beyond all floats": replace(make.reading(lag_gradient=(1.0, *[1e300] * 28, inf)), decades=363.0),
+}
+
+
+@pytest.mark.parametrize("reading", GROWING.values(), ids=GROWING)
+def test_growth_over_time_is_suspected_and_blames_the_start_where_it_was_there(reading):
+    suspicion = one(recurrent_exploding(timed(reading)))
     assert suspicion.condition is Condition.RECURRENT_EXPLODING
     assert suspicion.causes == (Cause.INITIALIZATION,)
-    late = make.observation(make.look(), make.look(make.STEPS, temporal=(make.reading(lag_gradient=lag),)))
+    late = make.observation(make.look(), make.look(make.STEPS, temporal=(reading,)))
     assert one(recurrent_exploding(late)).causes == ()
     assert not one(recurrent_exploding(late)).at_start
+
+
+def test_losses_are_told_beyond_what_a_float_holds():
+    lost = replace(make.reading(lag_gradient=(1.0, *[1e-300] * 28, 0.0)), decades=-432.0)
+    assert kept(lost) == -432
+    long = replace(lost, cell_lag_gradient=(1.0, 1e-70, 0.0))
+    assert kept(long) == pytest.approx(-70)
+    assert "70.0 decades of gradient." in one(recurrent_vanishing(timed(long))).sentence
+
+
+def test_a_run_that_converges_has_no_cliffs():
+    assert cliffs(timed(make.reading(), raw_norms=np.geomspace(1, 1e-5, 200))) < 2
 
 
 def test_cliffs_are_suspected_only_of_what_carries_a_state():

@@ -167,7 +167,7 @@ def test_a_module_that_runs_twice_on_its_own_is_read_at_its_longest():
 
     (one,) = through_time(nn.LSTM(3, 5), loss, torch.randn(9, 2, 3))
     assert one.steps == 9
-    assert "without handing its state on" in one.notes[0]
+    assert "is not followed from one to the next" in one.notes[0]
 
 
 def test_a_loss_must_be_one_number():

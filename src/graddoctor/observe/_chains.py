@@ -19,6 +19,7 @@ from graddoctor.observe._states import flat_gates, flat_sigmoid, flat_tanh, open
 from graddoctor.observe.graph import Edge, Node
 from graddoctor.observe.readings import TemporalReading
 
+_FAINT, _CLOSE = 1e-30, 1e-3  # below that float32 loses digits; relative difference of what is the same up to rounding
 _SMALL = 256  # numbers in a state whose Jacobian is worth so many ways back
 
 Series = Mapping[str, tuple[float, ...]]
@@ -41,6 +42,11 @@ class Chain:
     gate_saturation: Series = field(default_factory=dict)
     saturation: tuple[float, ...] = ()
     radius: float = math.nan
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no number in a state: a batch without samples."""
+        return not math.prod(_shape(self.states[-1]))
 
     def reading(self, of_loss: Sequence[Tensor | None]) -> TemporalReading:
         """Read it; ``of_loss``: the gradient of the loss at every state."""
@@ -82,7 +88,11 @@ class Chain:
         if not first:
             return ()
         last, kept = len(self.states), len(self.states) - first
-        return (f"of its {last} steps the last {kept} hang together: no gradient goes from them to the ones before",)
+        note = (
+            f"of its {last} steps the last {kept} hang together: from them no gradient goes to the ones before, whose "
+            "state was detached or is that of another sequence"
+        )
+        return (note,)
 
 
 class _Lag:
@@ -91,12 +101,13 @@ class _Lag:
     def __init__(self, chain: Chain) -> None:
         entering = cotangent(torch.empty(_shape(chain.states[-1]), dtype=_dtype(chain.states[-1])))
         entering = entering.to(_device(chain.states[-1]))
-        for size in (2.0**LIFT, 1.0):
-            found = _gradients(chain.states[-1], [*chain.states, *chain.cells], entering * size)
-            if all(bool(one.isfinite().all()) for one in found if one is not None):
-                break
+        found = _gradients(chain.states[-1], [*chain.states, *chain.cells], entering)
+        self._size = 1.0
+        if min(map(_largest, found)) < _FAINT:
+            lifted = _gradients(chain.states[-1], [*chain.states, *chain.cells], entering * 2.0**LIFT)
+            if all(_scaled(*pair) for pair in zip(found, lifted, strict=True)):
+                found, self._size = lifted, 2.0**LIFT
         hidden, cell = found[: len(chain.states)], found[len(chain.states) :]
-        self._size = size
         self.first = max((place + 1 for place, one in enumerate(hidden) if one is None), default=0)
         self.hidden = [one for one in hidden[self.first :] if one is not None]
         inner = [one for one in cell[self.first :] if one is not None]
@@ -115,6 +126,20 @@ def _gradients(end: GradientEdge, at: Sequence[GradientEdge], entering: Tensor) 
         [end], list(at), [entering], retain_graph=True, allow_unused=True
     )
     return found
+
+
+def _largest(gradient: Tensor | None) -> float:
+    return math.inf if gradient is None else float(gradient.detach().abs().max())
+
+
+def _scaled(small: Tensor | None, lifted: Tensor | None) -> bool:
+    """Whether a lifted cotangent came back lifted: it may overflow, and a hook that clips makes it another one."""
+    if small is None or lifted is None:
+        return small is lifted
+    size = _largest(small)
+    return bool(lifted.isfinite().all()) and (
+        size < _FAINT or math.isclose(_largest(lifted), size * 2.0**LIFT, rel_tol=_CLOSE)
+    )
 
 
 def _by_sample(gradient: Tensor) -> Tensor:
@@ -154,20 +179,37 @@ def of_cells(calls: Sequence[CellCall], named: Mapping[str, str]) -> Iterator[Ch
 
 def _of_calls(module: str, name: str, calls: Sequence[CellCall]) -> Chain:
     steps, weights, cell = [call.step for call in calls], calls[-1].weights, CELLS[calls[-1].kind]
-    inner = [step.c for step in steps if step.c is not None]
+    states = tuple(map(_edge, _carried(calls, 0, [step.h for step in steps])))
+    inner = _carried(calls, 1, [step.c for step in steps if step.c is not None])
+
+    def jacobian_at(place: int, sample: int) -> Tensor:
+        if states[place] == _edge(steps[place].h) and states[place - 1] == _edge(steps[place - 1].h):
+            return jacobian(cell, steps[place].of(sample), weights)
+        return _pulled_back(states[place], states[place - 1], sample)
+
     with torch.no_grad():
         return Chain(
             name=name,
             modules=(module,),
             kind=cell.kind,
-            states=tuple(_edge(step.h) for step in steps),
-            jacobian=lambda place, sample: jacobian(cell, steps[place].of(sample), weights),
+            states=states,
+            jacobian=jacobian_at,
             cells=tuple(map(_edge, inner)),
             gates=openness(steps),
             gate_saturation=flat_gates(steps),
             saturation=saturation(steps),
             radius=cell.radius(weights),
         )
+
+
+def _carried(calls: Sequence[CellCall], which: int, made: Sequence[Tensor]) -> list[Tensor]:
+    """The states as the next call is given them: a mask, a sum or a norm may stand between; of the last, as made."""
+    found = list(made)
+    for place, (own, call) in enumerate(zip(made, calls[1:], strict=False)):
+        given = call.before[which]
+        if given is not None and given.requires_grad and given.shape == own.shape:
+            found[place] = given
+    return found
 
 
 def _edge(tensor: Tensor) -> GradientEdge:
@@ -221,7 +263,11 @@ def _pulled_back(after: GradientEdge, before: GradientEdge, sample: int) -> Tens
     basis = torch.zeros((size, *shape), dtype=_dtype(after), device=_device(after))
     eye = torch.eye(size, dtype=basis.dtype, device=basis.device)
     (basis if flat else basis[:, sample]).copy_(eye.view(size, *(shape if flat else shape[1:])))
-    (found,) = torch.autograd.grad([after], [before], [basis], retain_graph=True, is_grads_batched=True)
+    try:
+        (found,) = torch.autograd.grad([after], [before], [basis], retain_graph=True, is_grads_batched=True)
+    except RuntimeError:  # a hook or a function of the user's own that looks at numbers
+        rows = [torch.autograd.grad([after], [before], [row], retain_graph=True)[0] for row in basis]
+        found = torch.stack(rows)
     return (found if flat else found[:, sample]).flatten(1)
 
 

@@ -48,6 +48,7 @@ class CellCall:
     step: Step
     weights: Weights
     known: frozenset[int]  # ids of its weights
+    before: tuple[Tensor | None, Tensor | None]  # hidden and cell state that it was given
 
 
 class Kernels(TorchFunctionMode):
@@ -65,6 +66,8 @@ class Kernels(TorchFunctionMode):
         What was seen of attention, and what the model returned.
     own_masks
         Whether a kernel would have drawn dropout that no other operation can draw alike.
+    rounding
+        Coarsest relative rounding of what carries a state.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -74,7 +77,7 @@ class Kernels(TorchFunctionMode):
         self.fresh: dict[int, list[Tensor]] = {}
         self.attention = Attention()
         self.output: Any = None
-        self.own_masks = False
+        self.own_masks, self.rounding = False, 0.0
         self._constant = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
         self._names = {id(module): name for name, module in model.named_modules()}
         self._stack: list[str] = []
@@ -93,6 +96,36 @@ class Kernels(TorchFunctionMode):
             for handle in handles:
                 handle.remove()
 
+    @contextmanager
+    def run_again(self) -> Iterator[None]:
+        """Stand in where a module runs a second time, as a checkpoint has it do on the way back.
+
+        ``torch.autograd.grad`` is itself a function that a mode is asked about, and runs without it.
+        """
+        running: list[nn.Module] = []
+
+        def enter(module: nn.Module, args: Any) -> None:
+            del args
+            if not running:
+                self.__enter__()  # type: ignore[no-untyped-call] # torch leaves its modes untyped
+            running.append(module)
+
+        def leave(module: nn.Module, args: Any, output: Any) -> None:
+            del module, args, output
+            running.pop()
+            if not running:
+                self.__exit__(None, None, None)  # type: ignore[no-untyped-call] # as above
+
+        handles = [
+            register_module_forward_pre_hook(enter),
+            register_module_forward_hook(leave, always_call=True),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
     def _enter(self, module: nn.Module, args: Any) -> None:
         del args
         if id(module) in self._names:
@@ -107,14 +140,14 @@ class Kernels(TorchFunctionMode):
     @override
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
-        if func in _KERNELS and not kwargs:
+        if func in _KERNELS and not kwargs and args[0].numel():
             return self._kernel(_KERNELS[func], args)
         if func in _CELLS and not kwargs:
             return self._cell(_CELLS[func], args)
         before = graph_clock()
         result = func(*args, **(kwargs or {}))
         after = graph_clock()
-        self.attention.see(func, args, result, self._here())
+        self.attention.see(func, args, kwargs or {}, result, self._here())
         if after > before:
             data = [tensor for tensor in _tensors(args, kwargs) if self._is_data(tensor)]
             if data:
@@ -130,8 +163,12 @@ class Kernels(TorchFunctionMode):
         weights = Weights(w_h, b_h)
         step = CELLS[kind].step(functional.linear(x, w_x, b_x), h, c, weights)
         known = frozenset(id(one) for one in (w_x, w_h, b_x, b_h) if one is not None)
-        self.cells.append(CellCall(self._here(), kind, step, weights, known))
+        self.cells.append(CellCall(self._here(), kind, step, weights, known, (h, c)))
+        self._rounds(step.h.dtype)
         return (step.h, step.c) if kind == "lstm" else step.h
+
+    def _rounds(self, dtype: torch.dtype) -> None:
+        self.rounding = max(self.rounding, torch.finfo(dtype).eps)
 
     def _here(self) -> str:
         return self._stack[-1] if self._stack else ""
@@ -153,6 +190,7 @@ class Kernels(TorchFunctionMode):
         self, stack: _Stack, rows: Tensor, sizes: Sequence[int], states: Sequence[Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
         like, wide = rows.dtype, torch.promote_types(states[0].dtype, torch.float32)
+        self._rounds(like)
         rows, states = rows.to(wide), [state.to(wide) for state in states]
         ends: list[list[Tensor]] = [[] for _ in states]
         for layer in range(stack.layers):

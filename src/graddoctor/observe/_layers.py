@@ -69,7 +69,7 @@ def _chained(calls: Sequence[Unrolled]) -> _Chain:
     if len(trails) > 1:
         return _Chain(tuple(calls[-len(trails) :]), trails)
     longest = max(calls, key=lambda call: len(call.sizes))
-    note = f"it ran {len(calls)} times without handing its state on: this is its longest run"
+    note = f"it ran {len(calls)} times, and its state is not followed from one to the next: this is its longest run"
     return _Chain((longest,), (longest.lag(_enters(longest)),), (note,) if len(calls) > 1 else ())
 
 

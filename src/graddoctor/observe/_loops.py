@@ -7,9 +7,10 @@ use and the next: another slice of a sequence, another entry of a list, a tensor
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from graddoctor.observe._operations import VIEW, WEIGHT
@@ -188,8 +189,18 @@ def _news(
             continue
         entered[place].update(_enters(node, chain, carried, bounds[0]))
         if node.kind not in _SCALES:
-            entered[place].update((data.data_ptr(), *data.shape) for data in fresh.get(node.number, ()))
+            entered[place].update(map(_place, _numbers(fresh.get(node.number, ()))))
     return len({frozenset(items) for items in entered if items}) > len(entered) / 2
+
+
+def _numbers(data: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Leave out masks: one that is made anew for every block is no input."""
+    return (tensor for tensor in data if tensor.dtype is not torch.bool)
+
+
+def _place(data: Tensor) -> object:
+    """What tells one tensor from another: where its numbers lie, and sparse ones have no such place."""
+    return (data.data_ptr(), *data.shape) if data.layout is torch.strided else id(data)
 
 
 def _enters(node: Node, chain: _Chain, carried: Mapping[Node, frozenset[str]], begin: int) -> Iterator[object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,14 +35,15 @@ class Attention:
         self.steps = 0
         self.embedded: list[tuple[str, Tensor]] = []
 
-    def see(self, func: Any, args: Sequence[Any], result: Any, module: str) -> None:
+    def see(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any, module: str) -> None:
         """Take note of one call of a function of torch."""
+        given = {**dict(zip(("query", "key"), args, strict=False)), **kwargs}
         if func is functional.embedding:
             self.embedded.append((module, result))
         elif func is functional.scaled_dot_product_attention:
-            self._looks(args[0].shape[-2], args[1].shape[-2])
+            self._looks(given["query"].shape[-2], given["key"].shape[-2])
         elif func is functional.multi_head_attention_forward:
-            self._looks(args[0].shape[0], args[1].shape[0])
+            self._looks(given["query"].shape[0], given["key"].shape[0])
         elif func in _SOFTMAX and result.dim() >= _SEQUENCE:
             self._looks(result.shape[-2], result.shape[-1])
 

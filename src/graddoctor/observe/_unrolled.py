@@ -214,6 +214,6 @@ def _norms(rows: Tensor) -> Tensor:
 def _rescaled(dh: Tensor, dc: Tensor | None, scale: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
     """Bring every sample's adjoint to size one; zeros and what is not finite stay as they are."""
     size = dh.abs().amax(-1) if dc is None else torch.maximum(dh.abs().amax(-1), dc.abs().amax(-1))
-    power = torch.where(size.isfinite() & (size > 0), size, 1.0).log2().round()
+    power = torch.where(size.isfinite() & (size > 0), size, 1.0).log2().round().clamp(-126, 126)  # of normal numbers
     factor = torch.exp2(-power).unsqueeze(-1)
     return dh * factor, None if dc is None else dc * factor, scale + power

@@ -162,7 +162,9 @@ def probe(
 def _with_time(found: Probe, model: nn.Module, loss: Callable[[nn.Module, Any], Tensor], batch: Any) -> Probe:
     try:
         return replace(found, temporal=temporal.through_time(model, loss, batch))
-    except RuntimeError as problem:  # a loss that differentiates on its own account may need the kernels themselves
+    except RecipeError:
+        raise
+    except Exception as problem:  # noqa: BLE001 - a further look must not cost the first one
         told = f"the gradient through time could not be looked at: {str(problem).partition(chr(10))[0]}"
         return replace(found, trouble=(*found.trouble, told))
 

@@ -83,7 +83,8 @@ def through_time(model: nn.Module, loss: Loss, batch: Any) -> tuple[TemporalRead
                 return tuple(_Look(model, inputs).take(loss, batch))
         if look.stood_in:
             plain = None if look.kernels.own_masks else _as_it_is(model, loss, batch)
-            found = [_verified(one, look.loss, plain) for one in found]
+            close = max(_CLOSE, 2 * look.kernels.rounding)
+            found = [_verified(one, look.loss, plain, close) for one in found]
         return tuple(found)
 
 
@@ -95,13 +96,13 @@ def _as_it_is(model: nn.Module, loss: Loss, batch: Any) -> float:
             return float(loss(model, batch).detach())
 
 
-def _verified(reading: TemporalReading, elementary: float, plain: float | None) -> TemporalReading:
+def _verified(reading: TemporalReading, elementary: float, plain: float | None, close: float) -> TemporalReading:
     if plain is None:
         note = "on a GPU the kernel draws dropout of its own: it cannot be verified that the loss is the same"
         return replace(reading, verified=math.nan, notes=(*reading.notes, note))
     same = elementary == plain or (math.isnan(elementary) and math.isnan(plain))
     difference = 0.0 if same else abs(elementary - plain) / max(abs(plain), abs(elementary))
-    if difference <= _CLOSE:
+    if difference <= close:
         return replace(reading, verified=difference)
     note = f"in elementary operations the loss is {elementary:.6g}, as the model computes it {plain:.6g}"
     return replace(reading, verified=difference, notes=(*reading.notes, note))
@@ -131,7 +132,8 @@ class _Look:
                         value = loss(self._model, batch)
                     expect_one_number(value)
                     self.loss = float(value.detach())
-                    return self._states(value) or self._at_inputs(value)
+                    with self.kernels.run_again():
+                        return self._states(value) or self._at_inputs(value)
             finally:
                 for run in self.kernels.layers:
                     run.forget()
@@ -150,9 +152,9 @@ class _Look:
         with torch.no_grad():
             chains = [*of_cells(self.kernels.cells, self._named)]
             chains += self._loops(graph, {state.node for chain in chains for state in chain.states})
+            chains = [chain for chain in chains if not chain.empty]
             trails = {run: run.listen() for run in runs}
-            with self.kernels:  # a checkpoint runs its part again on the way back
-                of_loss = _gradients(value, [run.anchor for run in runs], chains)
+            of_loss = _gradients(value, [run.anchor for run in runs], chains)
             found = [*layer_readings(runs, trails, self._named), *_read(chains, of_loss)]
         if older:
             note = (

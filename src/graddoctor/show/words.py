@@ -269,6 +269,10 @@ def _lag(profile: LagProfile) -> str:
     if not profile.lags[1:]:
         return "there is no lag"
     amount, step = abs(profile.total), f"{signed(profile.per_step, 3)} a step"
+    if profile.decades[-1] is None and profile.horizon_3 is None:
+        return "the gradient is not finite on its way back"
+    if amount < _LITTLE and profile.decades[-1] is None:
+        return f"nothing of the gradient is left after {number(profile.horizon_3 or 0, 'step')}"
     if amount < _LITTLE:
         return f"the gradient keeps its size over the longest lag ({signed(profile.total, 1)} decades)"
     change = f"{'loses' if profile.total < 0 else 'gains'} {amount:.1f} decades over the longest lag ({step})"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy.ndimage import median_filter
 
 from graddoctor.diagnose.conditions.vanishing import DECADES
 from graddoctor.diagnose.observation import Observation
@@ -35,7 +36,7 @@ def recurrent_vanishing(seen: Observation) -> tuple[Suspicion, ...]:
         return ()
     look, worst = min(found, key=lambda one: (one[0].step != 0, kept(one[1]) / one[1].steps))
     sentence = f"Over {worst.steps} time steps {worst.name} loses {-kept(worst):.1f} decades of gradient"
-    if worst.horizon_3 is not None:
+    if worst.horizon_3 is not None and kept(worst) == _hidden(worst):
         sentence += f": a thousandth is left after {worst.horizon_3}"
     return (_suspicion(Condition.RECURRENT_VANISHING, look, worst, found, f"{sentence}."),)
 
@@ -62,15 +63,23 @@ def kept(reading: TemporalReading) -> float:
 
     Where the gradient becomes exactly zero on the way, all that a number can hold is lost.
     """
-    ways = [way for way in (reading.lag_gradient, reading.cell_lag_gradient) if way]
-    return max((_decades(way) for way in ways), default=0.0)
+    return max(_hidden(reading), _decades(reading.cell_lag_gradient) if reading.cell_lag_gradient else -math.inf)
+
+
+def _hidden(reading: TemporalReading) -> float:
+    """By the state; the reading follows it beyond what a float holds."""
+    if reading.cut is None:
+        return reading.decades
+    return min(-_ALL, reading.decades) if reading.lag_gradient[reading.cut] == 0 else 0.0
 
 
 def _decades(way: Sequence[float]) -> float:
     first, last = way[0], way[-1]
     if not (first > 0 and math.isfinite(first) and math.isfinite(last)):
         return 0.0
-    return math.log10(last / first) if last > 0 else -_ALL
+    if last > 0:
+        return math.log10(last / first)
+    return min(-_ALL, math.log10(next(norm for norm in reversed(way) if norm > 0) / first))
 
 
 def grows(reading: TemporalReading) -> bool:
@@ -79,11 +88,16 @@ def grows(reading: TemporalReading) -> bool:
 
 
 def cliffs(seen: Observation) -> float:
-    """How many times the median the gradient's norm is at one step in a hundred; ``nan`` for too short a run."""
+    """How many times the usual norm the gradient's is at one step in a hundred; ``nan`` for too short a run.
+
+    Usual is the median of the steps around: a run that converges has ever smaller gradients, and no cliffs.
+    """
     norms = seen.raw_norms[np.isfinite(seen.raw_norms)]
-    if len(norms) < _FEWEST or not np.median(norms) > 0:
+    if len(norms) < _FEWEST:
         return math.nan
-    return float(np.quantile(norms, _CLIFFS) / np.median(norms))
+    usual = median_filter(norms, size=_FEWEST + 1, mode="reflect")
+    known = usual > 0
+    return float(np.quantile(norms[known] / usual[known], _CLIFFS)) if known.any() else math.nan
 
 
 def _readings(seen: Observation) -> list[Seen]:
