@@ -176,3 +176,21 @@ def test_rounding_of_short_numbers_is_no_difference():
     module = nn.LSTM(8, 64).bfloat16()
     (look,) = through_time(module, lambda net, x: net(x)[0].square().mean(), torch.randn(20, 4, 8).bfloat16())
     assert look.notes == ()
+
+
+@pytest.mark.parametrize("kind", ["layer", "cell", "by hand", "attention"])
+def test_whatever_device_new_tensors_are_made_on(kind):
+    model, loss = {
+        "layer": lambda: (nn.LSTM(3, 8, 2), lambda net, x: net(x)[0][-1].square().sum()),
+        "cell": lambda: (Stepped(lambda _, h, new: new), squares),
+        "by hand": lambda: (ByHand(), squares),
+        "attention": lambda: (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), squares),
+    }[kind]()
+    x = torch.randn(6, 5, 8 if kind == "attention" else 3)
+    torch.set_default_device("meta")
+    try:
+        found = gd.probe(model, loss, [x], through_time=True)
+    finally:
+        torch.set_default_device("cpu")
+    assert found.temporal
+    assert found.trouble == ()

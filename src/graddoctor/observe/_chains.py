@@ -99,12 +99,11 @@ class _Lag:
     """A cotangent of a chain's last state, taken back to every state before it."""
 
     def __init__(self, chain: Chain) -> None:
-        entering = cotangent(torch.empty(_shape(chain.states[-1]), dtype=_dtype(chain.states[-1])))
-        entering = entering.to(_device(chain.states[-1]))
-        found = _gradients(chain.states[-1], [*chain.states, *chain.cells], entering)
-        self._size = 1.0
+        end, at = chain.states[-1], [*chain.states, *chain.cells]
+        entering = cotangent(torch.empty(_shape(end), dtype=_dtype(end), device=_device(end)))
+        found, self._size = _gradients(end, at, entering), 1.0
         if min(map(_largest, found)) < _FAINT:
-            lifted = _gradients(chain.states[-1], [*chain.states, *chain.cells], entering * 2.0**LIFT)
+            lifted = _gradients(end, at, entering * 2.0**LIFT)
             if all(_scaled(*pair) for pair in zip(found, lifted, strict=True)):
                 found, self._size = lifted, 2.0**LIFT
         hidden, cell = found[: len(chain.states)], found[len(chain.states) :]
@@ -118,7 +117,7 @@ class _Lag:
         norms = [_by_sample(one).double().norm(dim=1) / self._size for one in reversed(gradients)]
         table = torch.stack(norms).log10().cpu()
         table = torch.where(table == torch.inf, torch.nan, table)
-        return over_samples(table, torch.full((table.shape[1],), len(table)))
+        return over_samples(table, torch.full((table.shape[1],), len(table), device="cpu"))
 
 
 def _gradients(end: GradientEdge, at: Sequence[GradientEdge], entering: Tensor) -> tuple[Tensor | None, ...]:

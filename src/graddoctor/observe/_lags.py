@@ -29,8 +29,8 @@ class Profile:
 
 def cotangent(like: Tensor) -> Tensor:
     """Draw a random cotangent, norm 1 for each sample (first axis); for the same shape always the same."""
-    generator = torch.Generator().manual_seed(_SEED)
-    drawn = torch.randn(like.shape, generator=generator, dtype=torch.float64)
+    generator = torch.Generator("cpu").manual_seed(_SEED)
+    drawn = torch.randn(like.shape, generator=generator, dtype=torch.float64, device="cpu")
     rows = drawn.flatten(1) if drawn.dim() > 1 else drawn.unsqueeze(0)
     unit: Tensor = rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return unit.view(like.shape).to(like)
@@ -38,7 +38,7 @@ def cotangent(like: Tensor) -> Tensor:
 
 def aligned(norms: Tensor, lengths: Tensor, *, reverse: bool) -> Tensor:
     """Turn (time, samples) into (lag, samples), each sample from its own last step on; `nan` beyond its first."""
-    lags = torch.arange(len(norms)).unsqueeze(1)
+    lags = torch.arange(len(norms), device="cpu").unsqueeze(1)
     time = lags.expand(-1, len(lengths)) if reverse else lengths.unsqueeze(0) - 1 - lags
     there = lags < lengths.unsqueeze(0)
     return torch.where(there, norms.gather(0, time.clamp(min=0)), torch.nan)
@@ -46,7 +46,7 @@ def aligned(norms: Tensor, lengths: Tensor, *, reverse: bool) -> Tensor:
 
 def over_samples(logs: Tensor, lengths: Tensor) -> list[float]:
     """log10 of the root mean square over the samples that reach each lag, from log10 norms (lag, samples)."""
-    there = torch.arange(len(logs)).unsqueeze(1) < lengths.unsqueeze(0)
+    there = torch.arange(len(logs), device="cpu").unsqueeze(1) < lengths.unsqueeze(0)
     known = torch.where(there, logs, -torch.inf)
     top = known.amax(1).clamp(min=-1e6)  # all zero: anything finite does, the sum is zero all the same
     mean = (100.0 ** (known - top.unsqueeze(1))).sum(1) / there.sum(1)

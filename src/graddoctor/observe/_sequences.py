@@ -101,7 +101,8 @@ def reading(module: str, x: Tensor, steps: int, output: Any, value: Tensor) -> T
     if found is None:
         return None
     norms = torch.linalg.vector_norm(found.movedim(axis, 0), dim=-1, dtype=torch.float64).flip(0).cpu().log10()
-    lag = profile(over_samples(torch.where(norms == torch.inf, torch.nan, norms), torch.full((samples,), steps)))
+    lengths = torch.full((samples,), steps, device="cpu")
+    lag = profile(over_samples(torch.where(norms == torch.inf, torch.nan, norms), lengths))
     return TemporalReading(
         name=module or "input",
         module=module,

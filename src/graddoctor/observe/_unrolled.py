@@ -39,7 +39,7 @@ class Trail:
 
     def read(self, which: Mapping[int, Tensor], sizes: Sequence[int]) -> Tensor:
         """log10 of the norms, (steps, samples); -inf: zero, nan: not finite or not there."""
-        table = torch.full((len(sizes), sizes[0]), torch.nan, dtype=torch.float64)
+        table = torch.full((len(sizes), sizes[0]), torch.nan, dtype=torch.float64, device="cpu")
         if not which:
             return table
         norms = torch.cat(list(which.values())).log10()
@@ -87,7 +87,7 @@ class Unrolled:
         self.steps: dict[int, Step] = {}
         self.trail = Trail()
         self.output: Tensor | None = None
-        self.anchor = torch.zeros((), requires_grad=True)
+        self.anchor = torch.zeros((), requires_grad=True, device="cpu")
         self.given = self.recorded = self.connected = False
         self._starts = (0, *accumulate(self.sizes))
 
@@ -106,7 +106,8 @@ class Unrolled:
     @property
     def lengths(self) -> Tensor:
         """Length of every sample."""
-        return torch.tensor([sum(size > sample for size in self.sizes) for sample in range(self.sizes[0])])
+        counted = [sum(size > sample for size in self.sizes) for sample in range(self.sizes[0])]
+        return torch.tensor(counted, device="cpu")
 
     def rows(self, time: int) -> slice:
         """Rows of one time step."""
@@ -197,7 +198,7 @@ class _Through(torch.autograd.Function):
             dc = like.c.new_zeros(samples, like.c.shape[-1])
         run.connected = True
         dx, dh, dc = run.back(direct, dh, dc)
-        return None, dx, dh, dc, torch.zeros(())
+        return None, dx, dh, dc, torch.zeros((), device="cpu")
 
 
 def _laid_over(new: Tensor, old: Tensor) -> Tensor:
