@@ -16,6 +16,7 @@ import graddoctor as gd
 from graddoctor.show import from_json, to_json, to_markdown, to_text
 from graddoctor.show.compose import waterfall
 from graddoctor.show.html import to_html
+from graddoctor.show.ledger import ledger
 from graddoctor.show.notebook import mimebundle
 from graddoctor.show.pictures import picture
 from graddoctor.show.prediction import Lag, PredictionReport
@@ -141,6 +142,20 @@ class TestOverlay:
         plain = waterfall(budget)
         assert plain.predicted_total is None
         assert {row.predicted_decades for row in plain.rows} == {None}
+
+    def test_a_tick_on_the_page_tells_where_theory_ends_a_row(self, both, sick):
+        rows = tuple(replace(row, predicted_decades=2 * row.decades) for row in both.rows)
+        drawn = ledger(replace(both, rows=rows), 99, 9)
+        assert drawn.foreseen
+        for line in drawn.lines:
+            (bar,) = line.bars
+            assert bar.expected == pytest.approx(max(bar.begin - bar.length, 0), abs=0.05)  # twice as far to the left
+        page = to_html(sick)
+        assert page.count("<b style=") == len(ledger(sick.budget, 99, 9).lines)
+        assert "A tick tells where theory ends the row." in page
+        alone = replace(sick.budget, rows=tuple(replace(row, predicted_decades=None) for row in sick.budget.rows))
+        assert "<b style=" not in (plain := to_html(replace(sick, budget=alone)))
+        assert "A tick tells" not in plain
 
     def test_every_face_shows_it(self, both, sick):
         report = replace(sick, budget=both)

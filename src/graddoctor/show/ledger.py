@@ -17,12 +17,13 @@ _WIDEST = 34  # characters of a row's name
 
 @dataclass(frozen=True)
 class Bar:
-    """One row of a budget as it is drawn."""
+    """One row of a budget as it is drawn; ``expected``: where theory ends it."""
 
     row: Row
     value: str
     begin: float
     length: float
+    expected: float | None
     tone: str
     signal: str
     signal_length: float
@@ -51,6 +52,11 @@ class Ledger:
     low: float
     high: float
     with_signal: bool = False
+
+    @property
+    def foreseen(self) -> bool:
+        """Whether theory expects anything of any row."""
+        return any(bar is not None and bar.expected is not None for line in self.lines for bar in line.bars)
 
     @property
     def zero(self) -> float:
@@ -108,6 +114,7 @@ def _bars(
                 value=words.row_value(row, waterfall),
                 begin=round(100 * (min(start, end) - low) / span, 2),
                 length=round(100 * abs(end - start) / span, 2),
+                expected=_expected(row, start, low, span),
                 tone=_tone(row, waterfall),
                 signal=words.signed(row.signal_decades),
                 signal_length=round(100 * abs(row.signal_decades or 0.0) / loudest, 2),
@@ -115,6 +122,12 @@ def _bars(
                 **_opened(row, parts),
             )
         )
+
+
+def _expected(row: Row, start: float, low: float, span: float) -> float | None:
+    if row.predicted_decades is None:
+        return None
+    return round(min(max(100 * (start + row.predicted_decades - low) / span, 0.0), 100.0), 2)
 
 
 def _opened(row: Row, limit: int) -> dict[str, Any]:
