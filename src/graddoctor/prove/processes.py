@@ -147,7 +147,7 @@ class _Worker:
         self._pipe, theirs = context.Pipe()
         # not a daemon: loaders with workers of their own could not have them
         self._process = context.Process(target=serve, args=(theirs,), name="graddoctor worker")
-        with _without_main():
+        with without_main():
             self._process.start()
         theirs.close()
         self._payload: bytes | None = payload
@@ -244,7 +244,7 @@ def _epitaph(code: int | None) -> str:
 
 
 @contextmanager
-def _without_main() -> Iterator[None]:
+def without_main() -> Iterator[None]:
     """Start a process that does not run the user's script: one without a guard would start all over in it."""
     with _START:
         main = sys.modules["__main__"]

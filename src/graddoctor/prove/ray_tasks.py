@@ -46,10 +46,10 @@ class RayTasks(TaskExecutor):
     """
 
     def __init__(self, setting: Setting, address: str | Literal[True], workers: int = 0) -> None:
-        self._ray = _imported()
+        self._ray = imported_ray()
         self._started = not self._ray.is_initialized()
         if self._started:
-            _connect(self._ray, address)
+            connect(self._ray, address)
         try:
             self._begin(setting, workers)
         except BaseException:
@@ -70,7 +70,7 @@ class RayTasks(TaskExecutor):
         self._train = self._ray.remote(_train).options(
             num_cpus=setting.threads,
             num_gpus=GPU_SHARE if on_gpu else 0,
-            runtime_env={"env_vars": _environment()},
+            runtime_env={"env_vars": thread_environment()},
         )
         self._running: dict[Future[Result], Any] = {}
 
@@ -136,7 +136,7 @@ def require_ray(address: str | Literal[True]) -> None:
     MissingExtraError, TrialsError
         It is not, or nobody does.
     """
-    ray = _imported()
+    ray = imported_ray()
     if isinstance(address, str) and not ray.is_initialized():
         try:
             _knock(address)
@@ -144,7 +144,8 @@ def require_ray(address: str | Literal[True]) -> None:
             raise _unreachable(address, error) from error
 
 
-def _imported() -> Any:
+def imported_ray() -> Any:
+    """Import Ray, or say how to install it."""
     try:
         import ray  # noqa: PLC0415 - an extra, and slow to import
     except ImportError as error:
@@ -152,7 +153,7 @@ def _imported() -> Any:
     return ray
 
 
-def _connect(ray: Any, address: str | Literal[True]) -> None:
+def connect(ray: Any, address: str | Literal[True]) -> None:
     """Start Ray here, or join a cluster.
 
     Raises
@@ -185,7 +186,7 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
 
 
-def _environment() -> dict[str, str]:
+def thread_environment() -> dict[str, str]:
     """Thread counts of numerical libraries as they are here; Ray would set them to the task's CPUs."""
     told = {name: os.environ[name] for name in _THREADS if name in os.environ}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

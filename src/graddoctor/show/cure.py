@@ -12,6 +12,7 @@ from typing import Literal
 
 from graddoctor.errors import GraddoctorError
 from graddoctor.show.faces import Faces
+from graddoctor.show.lab import LabReport
 from graddoctor.show.prediction import PredictionReport
 from graddoctor.show.report import LossCurve, Report, Waterfall
 from graddoctor.terms import Cause
@@ -252,5 +253,5 @@ class CureReport(Faces):
         return self
 
 
-AnyReport = Report | CureReport | PredictionReport
+AnyReport = Report | CureReport | PredictionReport | LabReport
 """What every face shows."""

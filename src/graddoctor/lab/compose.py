@@ -1,0 +1,114 @@
+"""From what was measured to a report: questions answered, pictures as data, a verdict on each claim."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from graddoctor import __version__
+from graddoctor.lab.experiment import Experiment, Picture
+from graddoctor.lab.judgement import answer, judge
+from graddoctor.lab.table import Row, Table
+from graddoctor.show.lab import LabChart, LabReport, Mark, Tried
+
+
+def compose_lab(experiments: Sequence[Tried], *, quick: bool = False, missing: Sequence[str] = ()) -> LabReport:
+    """Make the report of experiments."""
+    other = [one for one in experiments if not one.as_foreseen]
+    return LabReport(
+        title=experiments[0].title if len(experiments) == 1 else f"{len(experiments)} experiments",
+        verdict="different" if other else "as expected",
+        headline=_headline(experiments, other),
+        experiments=tuple(experiments),
+        quick=quick,
+        missing=tuple(missing),
+        environment={"graddoctor": __version__, "torch": torch.__version__},
+    )
+
+
+def _headline(experiments: Sequence[Tried], other: Sequence[Tried]) -> str:
+    if len(experiments) == 1:
+        one = experiments[0]
+        told = f"The claim is {one.verdict}." if not one.failed else f"The experiment failed: {one.failed}."
+        return told.replace("is only under", "holds only under")
+    counts = [f"{sum(one.verdict == kind for one in experiments)} {kind}" for kind in _kinds(experiments)]
+    told = f"Of {len(experiments)} claims, {', '.join(counts)}."
+    return told + (f" Other than foreseen: {', '.join(one.name for one in other)}." if other else "")
+
+
+def _kinds(experiments: Sequence[Tried]) -> list[str]:
+    order = ("reproduced", "only under these conditions", "not reproduced", "inconclusive")
+    return [kind for kind in order if any(one.verdict == kind for one in experiments)]
+
+
+def tried(experiment: Experiment, table: Table, *, seeds: int, seconds: float = 0.0, failed: str = "") -> Tried:
+    """Put an experiment and what it measured into the form that faces show."""
+    answers = () if failed else tuple(answer(question, table) for question in experiment.questions)
+    return Tried(
+        name=experiment.name,
+        title=experiment.title,
+        claim=experiment.claim,
+        source=experiment.source,
+        expected=experiment.expected,
+        scaled=experiment.scaled,
+        lesson=experiment.lesson,
+        verdict="inconclusive" if failed else judge(answers),
+        foreseen=experiment.verdict,
+        answers=answers,
+        charts=() if failed else tuple(drawn(picture, table) for picture in experiment.pictures),
+        seeds=seeds,
+        runs=len(table.rows),
+        seconds=seconds,
+        failed=failed,
+    )
+
+
+def drawn(picture: Picture, table: Table) -> LabChart:
+    """Take the means of a picture's value over the seeds, and how far they reach."""
+    return LabChart(
+        kind=picture.kind,
+        x_title=picture.x_title or picture.x.replace("_", " "),
+        y_title=picture.y_title,
+        marks=tuple(_marks(picture, table.where(**picture.where))),
+        log_x=picture.log_x,
+        log_y=picture.log_y,
+    )
+
+
+def _marks(picture: Picture, table: Table) -> Iterator[Mark]:
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in table.rows:
+        groups.setdefault(tuple(row.arm.get(part) for part in (picture.x, picture.by, picture.panel)), []).append(row)
+    settings = list(dict.fromkeys(key[0] for key in groups))
+    for (x, by, panel), rows in groups.items():
+        values = np.array([row.values[picture.value] for row in rows], dtype=np.float64)
+        theory = (
+            np.array([row.values[picture.expected] for row in rows], dtype=np.float64) if picture.expected else None
+        )
+        numeric = isinstance(x, (int, float)) and not isinstance(x, bool) and not picture.names.get(picture.x)
+        for place in range(values[0].size):
+            here = values.reshape(len(rows), -1)[:, place]
+            yield Mark(
+                x=(float(x) if numeric else float(settings.index(x))) if picture.x else _along(picture, place),
+                x_name="" if numeric or not picture.x else _named(picture, picture.x, x),
+                y=float(here.mean()),
+                low=float(here.min()),
+                high=float(here.max()),
+                by=_named(picture, picture.by, by),
+                panel=_named(picture, picture.panel, panel),
+                expected=None if theory is None else float(theory.reshape(len(rows), -1)[:, place].mean()),
+            )
+
+
+def _along(picture: Picture, place: int) -> float:
+    return picture.first + picture.every * place
+
+
+def _named(picture: Picture, part: str, setting: Any) -> str:
+    """A setting in words."""
+    if not part:
+        return ""
+    return picture.names.get(part, {}).get(setting) or (f"{setting:g}" if isinstance(setting, float) else str(setting))

@@ -1,0 +1,7 @@
+"""The experiments, one file each, in the order in which they are told."""
+
+from graddoctor.lab.experiment import Experiment
+from graddoctor.lab.experiments import clipping
+
+EXPERIMENTS: tuple[Experiment, ...] = (clipping.EXPERIMENT,)
+"""All of them; another one is added by its line."""

@@ -1,0 +1,47 @@
+"""Plain stacks of layers, which most experiments train, and what is read off their training."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+import graddoctor as gd
+from graddoctor.lab.digits import CLASSES, PIXELS
+
+Start = Callable[[torch.Tensor], object]
+"""Draws a matrix of weights anew, in place, as functions of `torch.nn.init` do."""
+
+
+def stack(
+    depth: int,
+    activation: Callable[[], nn.Module],
+    *,
+    width: int = 64,
+    start: Start | None = None,
+    inputs: int = PIXELS,
+) -> nn.Sequential:
+    """`depth` layers of weights, an activation behind all but the last.
+
+    They start as torch starts them, or as `start` draws them, with zero biases.
+    """
+    widths = [inputs, *[width] * (depth - 1), CLASSES]
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise(widths):
+        linear = nn.Linear(before, after)
+        if start is not None:
+            with torch.no_grad():
+                start(linear.weight)
+            nn.init.zeros_(linear.bias)
+        layers += [linear, activation()]
+    return nn.Sequential(*layers[:-1])
+
+
+def last_loss(outcome: gd.Outcome, guess: float = math.log(CLASSES)) -> float:
+    """Mean loss over the last tenth of a run; at most what guessing costs, also where the run diverged."""
+    tail = outcome.losses[-max(len(outcome.losses) // 10, 1) :]
+    mean = float(tail.mean())
+    return min(mean, guess) if math.isfinite(mean) else guess
