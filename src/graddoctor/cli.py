@@ -313,6 +313,46 @@ def predict(  # noqa: PLR0917 - one parameter a flag
 
 
 @app.command()
+def lab(  # noqa: PLR0917 - one parameter a flag
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Experiments to run, or all; the list if left out.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A first look: fewer settings and fewer seeds.")] = False,
+    out: Out = None,
+    seeds: Annotated[int | None, typer.Option(metavar="N", help="Draw every setting so often.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Train in so many processes; one a core if left out.")
+    ] = None,
+    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Train on Ray: local, auto or an address.")] = None,
+    json: Json = False,
+) -> int:
+    """Put classic claims about deep networks to the test on this machine; 1: a verdict differs from the known one."""
+    from graddoctor.lab import run
+    from graddoctor.lab.listing import listing, listing_json, named
+    from graddoctor.show import Progress, check_writable
+
+    chosen = named(names or ())
+    if not names:
+        typer.echo(listing_json() if json else listing())
+        return 0
+    for path in out or ():
+        check_writable(path)
+    with Progress() as progress:
+        done = run(
+            *chosen,
+            quick=quick,
+            seeds=seeds,
+            workers=workers,
+            ray=ray is not None and (ray == "local" or ray),
+            progress=progress,
+        )
+    if not done.experiments:
+        return _fail("interrupted", INTERRUPTED)
+    _show(done, json=json, out=out or ())
+    return INTERRUPTED if done.missing else done.exit_code
+
+
+@app.command()
 def report(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What `check` or `fix --out FILE.json` has written.")],
     out: Out = None,

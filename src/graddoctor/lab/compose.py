@@ -31,9 +31,7 @@ def compose_lab(experiments: Sequence[Tried], *, quick: bool = False, missing: S
 
 def _headline(experiments: Sequence[Tried], other: Sequence[Tried]) -> str:
     if len(experiments) == 1:
-        one = experiments[0]
-        told = f"The claim is {one.verdict}." if not one.failed else f"The experiment failed: {one.failed}."
-        return told.replace("is only under", "holds only under")
+        return experiments[0].claim
     counts = [f"{sum(one.verdict == kind for one in experiments)} {kind}" for kind in _kinds(experiments)]
     told = f"Of {len(experiments)} claims, {', '.join(counts)}."
     return told + (f" Other than foreseen: {', '.join(one.name for one in other)}." if other else "")

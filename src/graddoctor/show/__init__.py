@@ -1,6 +1,6 @@
-"""The faces of a checkup, of a cure and of a prediction: terminal, page, JSON, Markdown, notebook, pictures.
+"""The faces of checkups, cures, predictions and the lab: terminal, page, JSON, Markdown, notebook, pictures.
 
-All show the same `Report`, `CureReport` or `PredictionReport`.
+All show the same `Report`, `CureReport`, `PredictionReport` or `LabReport`.
 
 Charts and the page load Altair and Vega; they stand in `graddoctor.show.charts` and `graddoctor.show.html` and are
 imported by whoever draws, so that a run that only prints does not wait for them. `graddoctor.show.compose`,
@@ -10,6 +10,7 @@ wait for that either.
 
 from graddoctor.show.cure import AnyReport as AnyReport
 from graddoctor.show.cure import CureReport as CureReport
+from graddoctor.show.lab import LabReport as LabReport
 from graddoctor.show.markdown import to_markdown as to_markdown
 from graddoctor.show.notebook import notebook_html as notebook_html
 from graddoctor.show.prediction import PredictionReport as PredictionReport

@@ -20,4 +20,5 @@ def template(name: str) -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["minus"] = words.minus
+    environment.filters["begun"] = words.begun
     return environment.get_template(name)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from graddoctor.show import checkup_html, cure_html, prediction_html
+from graddoctor.show import checkup_html, cure_html, lab_html, prediction_html
 from graddoctor.show._page import DETAILS, Detail
 from graddoctor.show.cure import AnyReport, CureReport
+from graddoctor.show.lab import LabReport
 from graddoctor.show.prediction import PredictionReport
 
 LIMIT = 1_450_000
@@ -26,4 +27,6 @@ def _page(report: AnyReport, detail: Detail) -> str:
         return cure_html.page(report, detail)
     if isinstance(report, PredictionReport):
         return prediction_html.page(report, detail)
+    if isinstance(report, LabReport):
+        return lab_html.page(report, detail)
     return checkup_html.page(report, detail)

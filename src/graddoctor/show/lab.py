@@ -128,6 +128,11 @@ class LabReport(Faces):
     kind: Literal["lab"] = "lab"
     schema: int = LAB_SCHEMA
 
+    @property
+    def exit_code(self) -> int:
+        """0 where all came out as expected, 1 where a verdict differs or an experiment is missing."""
+        return 0 if self.verdict == "as expected" and not self.missing else 1
+
     def report(self) -> LabReport:
         """Return itself."""
         return self

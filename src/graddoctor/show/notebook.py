@@ -8,9 +8,10 @@ from typing import Any
 from markupsafe import Markup
 
 from graddoctor.show import attention as table
-from graddoctor.show import cure_words, prediction_words, words
+from graddoctor.show import cure_words, lab_words, prediction_words, words
 from graddoctor.show._templates import template
 from graddoctor.show.cure import AnyReport, CureReport
+from graddoctor.show.lab import LabReport
 from graddoctor.show.markdown import to_markdown
 from graddoctor.show.names import readable, readable_budget, readable_cure
 from graddoctor.show.palette import DARK, LIGHT
@@ -40,6 +41,8 @@ def notebook_html(report: AnyReport) -> str:
 def _of(report: AnyReport) -> tuple[str, dict[str, Any]]:
     if isinstance(report, CureReport):
         return _of_cure(report)
+    if isinstance(report, LabReport):
+        return "lab_notebook.html.j2", {"report": report, "told": lab_words}
     return _of_prediction(report) if isinstance(report, PredictionReport) else _of_checkup(report)
 
 

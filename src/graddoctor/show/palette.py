@@ -65,6 +65,9 @@ PAGE = Palette(**{field.name: f"var(--{field.name})" for field in fields(Palette
 DEPTHS = ("#8a63d2", "#2f9e97", "#c98a1b")
 """From the input to the loss, for lines: of middling lightness, so that they stand out from light and dark paper."""
 
+SERIES = ("#3f7fcf", "#c9722b", "#2f9270", "#8a63d2", "#c9504f", "#857d70", "#b0559e")
+"""For lines and bars that stand for names: three to one and more against light and dark paper."""
+
 FONT = 'ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 
 

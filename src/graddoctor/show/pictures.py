@@ -7,6 +7,8 @@ from graddoctor.show._axes import Chart
 from graddoctor.show.charts import budget_chart
 from graddoctor.show.cure import AnyReport, CureReport
 from graddoctor.show.cure_charts import budgets_chart, curves_chart
+from graddoctor.show.lab import LabReport
+from graddoctor.show.lab_charts import lab_picture
 from graddoctor.show.names import readable, readable_budget, readable_cure
 from graddoctor.show.prediction import PredictionReport
 from graddoctor.show.prediction_charts import prediction_chart
@@ -16,6 +18,8 @@ from graddoctor.show.report import Report, Waterfall
 def picture(report: AnyReport) -> Chart:
     """Draw the budget of a checkup; of a cure both budgets, or its losses; of a prediction the phase diagram too.
 
+    Of the lab it is the first chart of the only experiment.
+
     Raises
     ------
     GraddoctorError
@@ -23,7 +27,8 @@ def picture(report: AnyReport) -> Chart:
     """
     chart = _of(report)
     if chart is None:
-        message = f"there is no budget to draw in this report of {report.title!r}: save it as .html instead"
+        what = "one chart" if isinstance(report, LabReport) else "budget"
+        message = f"there is no {what} to draw in this report of {report.title!r}: save it as .html instead"
         raise GraddoctorError(message)
     return chart
 
@@ -33,6 +38,8 @@ def _of(report: AnyReport) -> Chart | None:
         return _of_cure(readable_cure(report))
     if isinstance(report, PredictionReport):
         return prediction_chart(report.diagram, readable_budget(report.budget, report.classes))
+    if isinstance(report, LabReport):
+        return lab_picture(report.experiments[0]) if len(report.experiments) == 1 else None
     return _of_checkup(readable(report))
 
 

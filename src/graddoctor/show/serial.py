@@ -1,4 +1,4 @@
-"""Reports as JSON, both ways; ``schema.json``, ``cure.schema.json`` and ``prediction.schema.json`` describe the forms.
+"""Reports as JSON, both ways; ``schema.json`` and the ``*.schema.json`` beside it describe the forms.
 
 JSON has no NaN and no infinity. Where a report holds one, the JSON has ``null``, and the nearest enclosing object gets
 a ``"nonfinite"`` member that maps the place (a JSON Pointer within that object) to ``"nan"``, ``"inf"``, ``"-inf"``::
@@ -22,6 +22,7 @@ from typing import Any, Literal, Union
 
 from graddoctor.errors import GraddoctorError
 from graddoctor.show.cure import CURE_SCHEMA, AnyReport, CureReport
+from graddoctor.show.lab import LAB_SCHEMA, LabReport
 from graddoctor.show.prediction import PREDICTION_SCHEMA, PredictionReport
 from graddoctor.show.report import SCHEMA, Report
 from graddoctor.terms import Finding, Severity
@@ -32,6 +33,7 @@ _KINDS: dict[str, tuple[type, int]] = {
     "checkup": (Report, SCHEMA),
     "cure": (CureReport, CURE_SCHEMA),
     "prediction": (PredictionReport, PREDICTION_SCHEMA),
+    "lab": (LabReport, LAB_SCHEMA),
 }
 
 

@@ -4,7 +4,7 @@
 
   // Tables come by columns, each text once: { columns: { step: { is: [0, 1] }, name: { of: ["a"], at: [0, 0] } } }
   const unpack = (key, value) => {
-    if (!value || !value.columns || Array.isArray(value.columns)) return value;
+    if (!value || !value.columns || typeof value.columns !== "object" || Array.isArray(value.columns)) return value;
     const columns = Object.entries(value.columns).map(([name, c]) => [name, c.is || c.at.map((place) => c.of[place])]);
     return columns[0][1].map((_, row) => Object.fromEntries(columns.map(([name, cells]) => [name, cells[row]])));
   };
