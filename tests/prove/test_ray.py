@@ -8,9 +8,11 @@ from trial_recipes import BAD, NUMBERS, TASKS, happens, plain, recipe, run, sett
 from trial_script import SCRIPT, start
 
 import graddoctor as gd
+from graddoctor import lab
 from graddoctor.errors import TrialsError
 from graddoctor.prove.executors import RayTasks, Serial, executor
 from graddoctor.prove.laboratory import Laboratory
+from lab_toys import toy
 from treat_recipes import unscaled
 
 pytestmark = pytest.mark.slow
@@ -61,3 +63,13 @@ def test_a_cure_found_on_ray_is_the_same():
     digests = [[(task.key, result.digest) for task, result in cure.trials] for cure in (here, there)]
     assert digests[0] == digests[1]
     assert [remedy.name for remedy in there.remedies] == [remedy.name for remedy in here.remedies]
+
+
+def test_the_lab_on_ray_gives_the_same_numbers():
+    here = lab.run(toy(), workers=0)
+    try:
+        there = lab.run(toy(), ray=True)
+        assert not ray.is_initialized()
+    finally:
+        ray.shutdown()
+    assert there.experiments[0].answers == here.experiments[0].answers

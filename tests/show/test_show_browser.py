@@ -5,7 +5,9 @@ import shutil
 import pytest
 from cures import CURES
 
+from graddoctor import lab
 from graddoctor.show import save
+from lab_toys import toy
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
@@ -83,6 +85,26 @@ def test_the_page_of_a_cure_is_silent_too(name, chromium, saved):
         if charts:
             visit.drawn()
         assert visit.page.locator(".chart svg").count() == charts
+        assert visit.said == []
+        assert visit.asked == [path.as_uri()]
+
+
+@pytest.fixture(scope="module")
+def laboratory():
+    return lab.run(
+        toy(), toy("other", claim="A claim that is long enough to need more than one line on a telephone."), workers=0
+    )
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_the_page_of_the_lab_is_silent_and_fits(width, chromium, laboratory, saved):
+    path = saved("laboratory")
+    with Visit(chromium, path, viewport={"width": width, "height": 800}) as visit:
+        visit.drawn()
+        assert visit.page.locator(".chart svg").count() == 4
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+        visit.page.get_by_role("link", name="A other").click()
+        assert visit.page.url.endswith("#other")
         assert visit.said == []
         assert visit.asked == [path.as_uri()]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, as_completed
@@ -109,13 +110,21 @@ class _Plan:
         except CancelledError:
             return
         except Exception as error:  # noqa: BLE001 - told with the experiment
-            self.failed = self.failed or (str(error) if isinstance(error, GraddoctorError) else first_line(error))
+            self.failed = self.failed or _told(error)
             return
         self.seconds += seconds
 
     def outcome(self) -> Tried:
         table = Table([Row(*self.runs[place], self.given[place]) for place in sorted(self.given)])
-        return tried(self.experiment, table, seeds=self.seeds, seconds=self.seconds, failed=self.failed)
+        compose = functools.partial(tried, self.experiment, table, seeds=self.seeds, seconds=self.seconds)
+        try:
+            return compose(failed=self.failed)
+        except Exception as error:  # noqa: BLE001 - a question or a picture that asks for what there is not
+            return compose(failed=_told(error))
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, GraddoctorError) else first_line(error)
 
 
 def _perform_all(plans: Sequence[_Plan], workers: int, *, ray: str | bool, progress: Progress) -> None:
