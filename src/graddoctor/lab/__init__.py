@@ -12,4 +12,5 @@ from graddoctor.lab.experiment import Question as Question
 from graddoctor.lab.experiment import cross as cross
 from graddoctor.lab.experiments import EXPERIMENTS as EXPERIMENTS
 from graddoctor.lab.run import run as run
+from graddoctor.lab.table import Measured as Measured
 from graddoctor.lab.table import Table as Table

@@ -28,23 +28,25 @@ def lab_picture(one: Tried, palette: Palette = LIGHT) -> Chart | None:
     if not one.charts:
         return None
     whole = one.charts[0]
-    drawn = [lab_panel(chart, whole).properties(width=360, height=260, title=name) for name, chart in panels(whole)]
+    drawn = [
+        lab_panel(chart, whole, palette).properties(width=360, height=260, title=name) for name, chart in panels(whole)
+    ]
     return axes.finish(drawn[0] if len(drawn) == 1 else alt.hconcat(*drawn), palette)
 
 
 def lab_chart(chart: LabChart, whole: LabChart, palette: Palette = LIGHT) -> Chart:
     """Draw one panel, on the axes of the whole chart."""
-    return axes.finish(lab_panel(chart, whole).properties(height=260), palette)
+    return axes.finish(lab_panel(chart, whole, palette).properties(height=260), palette)
 
 
-def lab_panel(chart: LabChart, whole: LabChart) -> alt.LayerChart:
+def lab_panel(chart: LabChart, whole: LabChart, palette: Palette) -> alt.LayerChart:
     """Draw means and their spread."""
     rows = [_row(mark) for mark in chart.marks if _drawable(mark, chart)]
     names = list(dict.fromkeys(mark.by for mark in whole.marks))
     base = alt.Chart(axes.data(rows)).encode(x=_x(whole), color=_colour(names))
     layers = _bars(base, whole, names) if chart.kind == "bars" else _lines(base, whole, rows)
     if any(row["expected"] is not None for row in rows):
-        layers.append(_theory(base, whole, rows))
+        layers.append(_theory(base, whole, rows, palette))
     return alt.LayerChart(layer=layers)
 
 
@@ -90,12 +92,11 @@ def _tips(chart: LabChart) -> list[alt.Tooltip]:
     return [*named, x, *(alt.Tooltip(f"{field}:Q", title=title) for field, title in numbers)]
 
 
-def _theory(base: alt.Chart, chart: LabChart, rows: Sequence[dict[str, Any]]) -> Any:
-    line = base.mark_line(strokeDash=[4, 3], strokeWidth=1.5).encode(y=alt.Y("expected:Q", **_y(chart)))
-    dots = base.mark_tick(thickness=2, size=14).encode(y=alt.Y("expected:Q", **_y(chart)))
-    return (dots if chart.kind == "bars" or len({row["x"] for row in rows}) == 1 else line).transform_filter(
-        "isValid(datum.expected)"
-    )
+def _theory(base: alt.Chart, chart: LabChart, rows: Sequence[dict[str, Any]], palette: Palette) -> Any:
+    alone = chart.kind == "bars" or len({row["x"] for row in rows}) == 1
+    mark = base.mark_tick(thickness=2, size=14) if alone else base.mark_line(strokeDash=[4, 3], strokeWidth=1.5)
+    drawn = mark.encode(y=alt.Y("expected:Q", **_y(chart)), color=alt.value(palette.ink), detail="by:N")
+    return drawn.transform_filter("isValid(datum.expected)")
 
 
 def _x(chart: LabChart) -> alt.X:
