@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 
+import graddoctor as gd
 from graddoctor import lab
 from graddoctor.errors import GraddoctorError
 from lab_toys import broken, extra, measure, toy
@@ -93,7 +94,14 @@ def test_names_are_found_and_others_are_refused(monkeypatch):
 
 def test_a_measure_of_the_users_own_travels():
     def local(seed, depth, kind):
-        return measure(seed, depth, kind)
+        return {**measure(seed, depth, kind), "lost": float(len(gd.__version__))}
 
     (one,) = lab.run(toy(measure=local), workers=1).experiments
     assert one.failed == ""
+    assert one.charts[0].marks[0].y == len(gd.__version__)
+
+
+def test_what_cannot_travel_is_measured_here(tmp_path):
+    with (tmp_path / "file").open("w") as file:
+        here = toy(measure=lambda seed, depth, kind: {**measure(seed, depth, kind), "lost": file.fileno()})
+        assert lab.run(here, workers=2).experiments[0].failed == ""

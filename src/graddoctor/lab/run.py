@@ -13,8 +13,7 @@ from graddoctor.lab.compose import compose_lab, tried
 from graddoctor.lab.experiment import Experiment
 from graddoctor.lab.experiments import EXPERIMENTS
 from graddoctor.lab.table import Arm, Measured, Row, Table
-from graddoctor.lab.workers import Performed, hired
-from graddoctor.prove.travel import packed
+from graddoctor.lab.workers import Performed, Run, hired
 from graddoctor.show.lab import LabReport, Tried
 from graddoctor.tracebacks import first_line
 
@@ -100,8 +99,8 @@ class _Plan:
     def finished(self) -> bool:
         return bool(self.failed) or len(self.given) == len(self.runs)
 
-    def message(self, place: int) -> bytes:
-        return packed((self.experiment.measure, *self.runs[place]), far=True)
+    def run(self, place: int) -> Run:
+        return Run(self.experiment.measure, *self.runs[place])
 
     def keep(self, place: int, future: Future[Performed]) -> None:
         """Take what a run gave; one experiment that fails costs none of the others."""
@@ -142,7 +141,7 @@ def _perform_all(plans: Sequence[_Plan], workers: int, *, ray: str | bool, progr
         progress("running", 0, total, plans[0].experiment.title)
         for plan in plans:
             for place in range(len(plan.runs)):
-                future = staff.submit(plan.message(place))
+                future = staff.submit(plan.run(place))
                 if future.done():
                     keep(plan, place, future)
                 else:

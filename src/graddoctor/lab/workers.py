@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing import get_context
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from typing_extensions import override
 
-from graddoctor.lab.table import Measured
+from graddoctor.lab.table import Arm, Measured
 from graddoctor.prove.processes import without_main
 from graddoctor.prove.ray_tasks import connect, imported_ray, thread_environment
-from graddoctor.prove.travel import unpacked
+from graddoctor.prove.travel import packed, unpacked
 from graddoctor.randomness import seeded
 from graddoctor.threads import computing_with
 
@@ -23,23 +25,35 @@ Performed = tuple[Measured, float]
 """What a run gave, and the seconds that it took."""
 
 
-def perform(message: bytes) -> Performed:
-    """Run one arm under one seed, on one thread; other numbers of threads would give other bits."""
-    measure, arm, seed = unpacked(message)
+@dataclass(frozen=True)
+class Run:
+    """One arm of an experiment under one seed."""
+
+    measure: Callable[..., Measured]
+    arm: Arm
+    seed: int
+
+
+def perform(run: Run) -> Performed:
+    """Measure on one thread; other numbers of threads would give other bits."""
     began = time.perf_counter()
-    with computing_with(1), seeded(seed):
-        measured: Measured = measure(seed=seed, **arm)
+    with computing_with(1), seeded(run.seed):
+        measured = run.measure(seed=run.seed, **run.arm)
     return measured, time.perf_counter() - began
+
+
+def _perform_packed(message: bytes) -> Performed:
+    return perform(unpacked(message))
 
 
 class Workers:
     """Performs runs in this process, as they are submitted."""
 
-    def submit(self, message: bytes) -> Future[Performed]:
+    def submit(self, run: Run) -> Future[Performed]:
         """Have a run performed."""
         future: Future[Performed] = Future()
         try:
-            future.set_result(perform(message))
+            future.set_result(perform(run))
         except Exception as error:  # noqa: BLE001 - whoever asks for the result gets it
             future.set_exception(error)
         return future
@@ -63,9 +77,13 @@ class ProcessWorkers(Workers):
         self._pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=_deaf)
 
     @override
-    def submit(self, message: bytes) -> Future[Performed]:
+    def submit(self, run: Run) -> Future[Performed]:
+        try:
+            message = packed(run)
+        except Exception:  # noqa: BLE001 - what cannot be pickled is measured here
+            return super().submit(run)
         with without_main():  # which processes start as they are needed
-            return self._pool.submit(perform, message)
+            return self._pool.submit(_perform_packed, message)
 
     @override
     def shutdown(self) -> None:
@@ -82,12 +100,14 @@ class RayWorkers(Workers):
         self._started = not self._ray.is_initialized()
         if self._started:
             connect(self._ray, address)
-        self._perform = self._ray.remote(perform).options(num_cpus=1, runtime_env={"env_vars": thread_environment()})
+        self._perform = self._ray.remote(_perform_packed).options(
+            num_cpus=1, runtime_env={"env_vars": thread_environment()}
+        )
         self._running: list[Any] = []
 
     @override
-    def submit(self, message: bytes) -> Future[Performed]:
-        reference = self._perform.remote(message)
+    def submit(self, run: Run) -> Future[Performed]:
+        reference = self._perform.remote(packed(run, far=True))
         self._running.append(reference)
         future: Future[Performed] = reference.future()
         return future
