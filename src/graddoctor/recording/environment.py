@@ -8,6 +8,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from graddoctor import __version__
+
 
 def environment() -> dict[str, Any]:
     """Return versions, machine and time, in what JSON can hold.
@@ -18,7 +20,7 @@ def environment() -> dict[str, Any]:
     ['cpus', 'graddoctor', 'machine', 'numpy', 'platform', 'processor', 'python', 'time', 'torch']
     """
     return {
-        "graddoctor": _version("graddoctor"),
+        "graddoctor": __version__,
         "torch": _version("torch"),
         "numpy": _version("numpy"),
         "python": platform.python_version(),

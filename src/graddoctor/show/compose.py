@@ -6,11 +6,11 @@ import math
 import platform
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib import metadata
 from typing import cast
 
 import torch
 
+from graddoctor import __version__
 from graddoctor.diagnose.examine import Examination
 from graddoctor.observe import budget as observed
 from graddoctor.observe.attention import AttentionReading
@@ -266,7 +266,7 @@ def _events(examination: Examination) -> Iterator[Event]:
 
 def _environment(recipe: Recipe) -> dict[str, str]:
     return {
-        "graddoctor": metadata.version("graddoctor"),
+        "graddoctor": __version__,
         "torch": str(torch.__version__),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}".strip(),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from importlib import metadata
 
+from graddoctor import __version__
 from graddoctor.show.compose import waterfall
 from graddoctor.show.prediction import (
     Lag,
@@ -49,7 +49,7 @@ def compose_prediction(prediction: Outlook) -> PredictionReport:
         diagram=_diagram(prediction.stack, prediction.layers),
         recurrent=tuple(Lag(r.name, r.kind, r.decades_per_lag, r.carry, r.horizon()) for r in prediction.recurrent),
         unknown=prediction.unknown,
-        environment={"graddoctor": metadata.version("graddoctor")},
+        environment={"graddoctor": __version__},
         classes=prediction.classes,
     )
 
