@@ -8,6 +8,8 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from graddoctor.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from graddoctor import testing
     from graddoctor.check import Checkup, check
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from graddoctor.terms import Blame, Cause, Condition, Finding, Severity, Trial
     from graddoctor.train import Outcome, train
     from graddoctor.watch import Watch, watch
-
-__version__ = "0.1.0"
 
 _HOMES = {
     name: home

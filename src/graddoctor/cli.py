@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from graddoctor import __version__
 from graddoctor.errors import GraddoctorError
 from graddoctor.tracebacks import SWITCH, blame
+from graddoctor.version import __version__
 
 if TYPE_CHECKING:
     from graddoctor.show import AnyReport

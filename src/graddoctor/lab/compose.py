@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from graddoctor import __version__
 from graddoctor.lab.experiment import Experiment, Picture
 from graddoctor.lab.judgement import answer, judge
 from graddoctor.lab.table import Row, Table
 from graddoctor.show.lab import LabChart, LabReport, Mark, Tried
+from graddoctor.version import __version__
 
 
 def compose_lab(experiments: Sequence[Tried], *, quick: bool = False, missing: Sequence[str] = ()) -> LabReport:

@@ -8,7 +8,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from graddoctor import __version__
+from graddoctor.version import __version__
 
 
 def environment() -> dict[str, Any]:

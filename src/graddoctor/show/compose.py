@@ -10,7 +10,6 @@ from typing import cast
 
 import torch
 
-from graddoctor import __version__
 from graddoctor.diagnose.examine import Examination
 from graddoctor.observe import budget as observed
 from graddoctor.observe.attention import AttentionReading
@@ -39,6 +38,7 @@ from graddoctor.show.report import (
     Waterfall,
 )
 from graddoctor.terms import Finding, Severity
+from graddoctor.version import __version__
 
 _DIES = frozenset({"relu", "relu6", "gelu", "silu", "mish", "hardswish", "threshold", "softplus"})
 _SATURATES = frozenset({"sigmoid", "tanh", "hardtanh", "hardsigmoid", "softsign", "softmax", "clamp", "logsigmoid"})

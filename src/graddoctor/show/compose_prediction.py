@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from graddoctor import __version__
 from graddoctor.show.compose import waterfall
 from graddoctor.show.prediction import (
     Lag,
@@ -21,6 +20,7 @@ from graddoctor.theory.diagram import diagram
 from graddoctor.theory.layers import Layer
 from graddoctor.theory.outlook import LIMIT, Outlook
 from graddoctor.theory.stack import PlainStack
+from graddoctor.version import __version__
 
 REACHES = (1.0, 3.0, 10.0)
 _FAR = 25.0  # a scale beyond this would make the diagram a diagram of itself
