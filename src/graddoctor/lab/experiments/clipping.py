@@ -42,8 +42,8 @@ EXPERIMENT = Experiment(
     source="Pascanu, Mikolov, Bengio 2013 propose it for explosion alone; tutorials name it for both",
     expected="Pascanu et al. (section 3.2): clipping bounds the step where the gradient explodes. It only ever makes "
     "a gradient smaller, so there is nothing that it could do where one vanishes.",
-    scaled="Plain networks of 20 layers and 64 units on 8 x 8 digits instead of recurrent ones. What must carry over: "
-    "a gain where gradients explode, none where they vanish. How large the gain is need not.",
+    scaled="Plain networks of 20 layers and 64 units on 8 x 8 digits instead of recurrent ones. What must carry "
+    "over: a gain where gradients explode, none where they vanish. How large the gain is need not.",
     lesson="Clip where single steps are too long. Where early layers get no gradient, change the start, the "
     "activation or the shape of the network.",
     measure=measure,

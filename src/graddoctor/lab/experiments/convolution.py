@@ -1,8 +1,9 @@
-"""Do convolutional networks suffer less, because they share weights and look at neighbourhoods only?"""
+"""Convolutional networks suffer as much as dense ones: sharing and locality protect nothing."""
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ CHANNELS = 16
 KINDS = {"dense": "dense", "circular": "convolution, circular padding", "zeros": "convolution, zero padding"}
 
 
-def network(kind: str, depth: int) -> nn.Sequential:
+def network(kind: Literal["dense", "circular", "zeros"], depth: int) -> nn.Sequential:
     """So many layers of tanh, all with torch's own start: variance 1/3 over what a unit sees."""
     if kind == "dense":
         return stack(depth, nn.Tanh, width=256)
@@ -29,7 +30,7 @@ def network(kind: str, depth: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(CHANNELS * 64, digits.CLASSES))
 
 
-def measure(seed: int, look: str, kind: str, depth: int) -> Measured:
+def measure(seed: int, look: str, kind: Literal["dense", "circular", "zeros"], depth: int) -> Measured:
     """Look at untrained networks, or train one."""
     shape = (64,) if kind == "dense" else (1, 8, 8)
     if look == "training":
@@ -56,10 +57,11 @@ EXPERIMENT = Experiment(
     title="Do convolutional networks suffer less?",
     claim="Convolutional networks suffer less from vanishing gradients, because they share weights and are local.",
     source="Told in many tutorials, without a source",
-    expected="Theory sees no difference: the maps of lengths and gradients are those of dense layers with a fan-in of "
-    "k x k x channels (Xiao et al. 2018). Zero padding takes a little more at the borders.",
-    scaled="16 channels, 3 x 3, on 8 x 8 digits, beside 256 dense units; tanh and torch's own start everywhere, since "
-    "only sharing and locality shall differ. The sign must carry over, and the size to a fiftieth of a decade a layer.",
+    expected="Theory sees no difference: the maps of lengths and gradients are those of dense layers with a fan-in "
+    "of k x k x channels (Xiao et al. 2018). Zero padding takes a little more at the borders.",
+    scaled="16 channels, 3 x 3, on 8 x 8 digits, beside 256 dense units; tanh and torch's own start everywhere, "
+    "since only sharing and locality shall differ. The sign must carry over, and the size to a fiftieth of a decade "
+    "a layer.",
     lesson="Sharing and locality protect nothing. What protects the convolutional networks that people use is He's "
     "start, normalization, skip connections, and that few of them are plain and deep.",
     measure=measure,

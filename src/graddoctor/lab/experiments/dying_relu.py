@@ -37,12 +37,12 @@ EXPERIMENT = Experiment(
     title="Rectifier networks that are born dead",
     claim="A rectifier network dies at its start with a probability that grows with depth and falls with width.",
     source="Lu, Shin, Su, Karniadakis 2019, Dying ReLU and initialization, theorem 3.2",
-    expected="With weights that are as often negative as positive, a layer of N units is dead with probability 2^-N at "
-    "most, so that L of them are with 1 - (1 - 2^-N)^L at most; for every width it tends to 1 with depth.",
-    scaled="Nothing is trained: 1,000 networks a number, with He's start and no biases, on 64 random inputs. The bound, "
-    "and the two signs, must carry over.",
-    lesson="Width protects: of networks 8 units wide, most live through a hundred layers. Deep and narrow networks want "
-    "leaky rectifiers, biases, or weights that are not symmetric.",
+    expected="With weights that are as often negative as positive, a layer of N units is dead with probability 2^-N "
+    "at most, so that L of them are with 1 - (1 - 2^-N)^L at most; for every width it tends to 1 with depth.",
+    scaled="Nothing is trained: 1,000 networks a number, with He's start and no biases, on 64 random inputs. The "
+    "bound, and the two signs, must carry over.",
+    lesson="Width protects: of networks 8 units wide, most live through a hundred layers. Deep and narrow networks "
+    "want leaky rectifiers, biases, or weights that are not symmetric.",
     measure=measure,
     arms=cross(width=WIDTHS, depth=(2, 5, 10, 20, 50, 100)),
     quick=cross(width=WIDTHS, depth=(5, 20, 50)),

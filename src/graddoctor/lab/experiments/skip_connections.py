@@ -65,9 +65,9 @@ EXPERIMENT = Experiment(
     title="Skip connections",
     claim="A skip connection around every layer cures the vanishing gradient, and leaves its size alone.",
     source="He, Zhang, Ren, Sun 2016 (Identity mappings in deep residual networks, equation 5)",
-    expected="The identity hands the whole gradient on, whatever the branch does. Branches of full variance add to it: "
-    "of two layers of rectifiers with He's start, each doubles its square, 0.15 decades a block; divided by the root of "
-    "their number they all together add less than half a decade.",
+    expected="The identity hands the whole gradient on, whatever the branch does. Branches of full variance add to "
+    "it: of two layers of rectifiers with He's start, each doubles its square, 0.15 decades a block; divided by the "
+    "root of their number they all together add less than half a decade.",
     scaled="20 layers of 64 units on digits instead of images. A gain in accuracy of more than half, and the sign of "
     "growth, must carry over; accuracies need not.",
     lesson="Skip connections cure what vanishes. In deep networks without normalization their branches must start "
