@@ -1,9 +1,18 @@
 """The experiments, one file each, in the order in which they are told."""
 
 from graddoctor.lab.experiment import Experiment
-from graddoctor.lab.experiments import clipping, convolution, dying_relu, skip_connections
+from graddoctor.lab.experiments import (
+    batch_norm,
+    clipping,
+    convolution,
+    dying_relu,
+    optimizers,
+    skip_connections,
+    weight_decay,
+)
 
 EXPERIMENTS: tuple[Experiment, ...] = tuple(
-    file.EXPERIMENT for file in (dying_relu, clipping, convolution, skip_connections)
+    file.EXPERIMENT
+    for file in (dying_relu, clipping, weight_decay, optimizers, batch_norm, convolution, skip_connections)
 )
 """All of them; another one is added by its name."""
