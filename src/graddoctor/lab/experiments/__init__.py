@@ -1,7 +1,7 @@
 """The experiments, one file each, in the order in which they are told."""
 
 from graddoctor.lab.experiment import Experiment
-from graddoctor.lab.experiments import clipping
+from graddoctor.lab.experiments import clipping, saturation
 
-EXPERIMENTS: tuple[Experiment, ...] = (clipping.EXPERIMENT,)
+EXPERIMENTS: tuple[Experiment, ...] = (saturation.EXPERIMENT, clipping.EXPERIMENT)
 """All of them; another one is added by its line."""
