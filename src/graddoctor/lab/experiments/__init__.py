@@ -1,7 +1,7 @@
 """The experiments, one file each, in the order in which they are told."""
 
 from graddoctor.lab.experiment import Experiment
-from graddoctor.lab.experiments import clipping, saturation
+from graddoctor.lab.experiments import clipping, early_layers, saturation
 
-EXPERIMENTS: tuple[Experiment, ...] = (saturation.EXPERIMENT, clipping.EXPERIMENT)
+EXPERIMENTS: tuple[Experiment, ...] = (saturation.EXPERIMENT, early_layers.EXPERIMENT, clipping.EXPERIMENT)
 """All of them; another one is added by its line."""
