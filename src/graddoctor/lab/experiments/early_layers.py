@@ -16,8 +16,8 @@ from graddoctor.lab.looking import Every
 from graddoctor.lab.stacks import stack
 from graddoctor.lab.table import Measured, Numbers, Table
 
-STUCK, LEARNS = 14, 8  # layers of a network that stays on its plateau, and of one that leaves it
-EPOCHS = {STUCK: 30, LEARNS: 100}
+STUCK, LEARNS = 14, 7  # layers of a network that stays on its plateau, and of one that leaves it
+EPOCHS = {STUCK: 30, LEARNS: 80}
 
 
 def measure(seed: int, depth: int, biases: bool) -> Measured:  # noqa: FBT001 - a part of an arm
@@ -32,7 +32,7 @@ def measure(seed: int, depth: int, biases: bool) -> Measured:  # noqa: FBT001 - 
     sizes = np.array([float(weights.norm()) for weights in trail[0]])
     return {
         "decades": probe.budget.total if probe.budget else np.nan,
-        "accuracy": outcome.evaluation or 0.0,
+        "lowest": float(outcome.losses.reshape(recipe.epochs, -1).mean(axis=1).min()),
         "moved": np.log10(far[1] / sizes).tolist(),
         "half": np.argmax(far >= far[-1] / 2, axis=0).tolist(),
     }
@@ -43,8 +43,8 @@ def _weights(model: nn.Module, _: Any = None) -> list[Tensor]:
 
 
 def _early(value: str, depth: int, *, biases: bool) -> Callable[[Table], Numbers]:
-    """Decades between the first quarter of the layers and the last; the output layer is like none of them."""
-    few = depth // 4
+    """Decades between the first third of the layers and the last; the output layer is like none of them."""
+    few = depth // 3
 
     def effect(table: Table) -> Numbers:
         curves = table.of(value, depth=depth, biases=biases)
@@ -69,7 +69,7 @@ EXPERIMENT = Experiment(
     "signals up, early layers get what the backward pass has left. In ReLU networks without biases, "
     "<W, dL/dW> is the same for every layer: what the gradient loses on its way back, the signal loses on its way "
     "forward.",
-    scaled="ReLU networks with torch's start, 64 units, 8 x 8 digits: 14 layers, which never learn, and 8, which do "
+    scaled="ReLU networks with torch's start, 64 units, 8 x 8 digits: 14 layers, which never learn, and 7, which do "
     "after a plateau. What must carry over: the order of the layers. How many epochs it takes need not.",
     lesson="With biases, early layers do get smaller steps, by orders of magnitude, for as long as the network is on "
     "its plateau. Without biases all layers get the same small steps: never judge by weight gradients alone, look at "
@@ -87,10 +87,10 @@ EXPERIMENT = Experiment(
             control=True,
         ),
         Question(
-            "The shallower networks learn.",
-            lambda table: np.minimum(*(table.of("accuracy", depth=LEARNS, biases=biases) for biases in (True, False))),
-            above=0.8,
-            unit="accuracy",
+            "The shallower network leaves its plateau, at ln 10.",
+            lambda table: table.of("lowest", depth=LEARNS, biases=True),
+            below=1.0,
+            unit="lowest loss",
             control=True,
         ),
         Question(
