@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 import graddoctor as gd
-from graddoctor.lab import digits
+from graddoctor.lab import curves, digits
 from graddoctor.lab.experiment import Experiment, Picture, Question, cross
 from graddoctor.lab.looking import Every
 from graddoctor.lab.stacks import stack
@@ -32,7 +32,7 @@ def measure(seed: int, depth: int, biases: bool) -> Measured:  # noqa: FBT001 - 
     sizes = np.array([float(weights.norm()) for weights in trail[0]])
     return {
         "decades": probe.budget.total if probe.budget else np.nan,
-        "lowest": float(outcome.losses.reshape(recipe.epochs, -1).mean(axis=1).min()),
+        "lowest": min(curves.epochs(outcome)),
         "moved": np.log10(far[1] / sizes).tolist(),
         "half": np.argmax(far >= far[-1] / 2, axis=0).tolist(),
     }

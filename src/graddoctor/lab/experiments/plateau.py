@@ -5,22 +5,20 @@ from __future__ import annotations
 import math
 from functools import partial
 
-import numpy as np
 from torch import nn
 
 import graddoctor as gd
-from graddoctor.lab import digits
+from graddoctor.lab import curves, digits
 from graddoctor.lab.experiment import Experiment, Picture, Question, cross
 from graddoctor.lab.stacks import Start, stack
 from graddoctor.lab.table import Measured, Numbers, Table
 
-GUESSING = math.log(digits.CLASSES)  # the loss of a network that says nothing
 ACTIVATIONS = {"tanh": nn.Tanh, "ReLU": nn.ReLU}
 CURES: dict[str, Start] = {
     "tanh": nn.init.xavier_normal_,
     "ReLU": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
 }
-DEEP, RATES, RATE = 20, (0.01, 0.1), 0.03  # deep networks at several rates, shallower ones at one
+DEEP, RATES, RATE = 20, (0.01, 0.1), 0.02  # deep networks at several rates, shallower ones at one
 
 
 def measure(seed: int, *, activation: str, start: str, depth: int, rate: float, epochs: int) -> Measured:
@@ -30,15 +28,11 @@ def measure(seed: int, *, activation: str, start: str, depth: int, rate: float, 
     recipe = digits.recipe(build, seed=seed, rate=rate, epochs=epochs)
     probe = gd.probe(build(), digits.loss, [next(iter(digits.Shuffled(128)))])
     outcome = gd.train(recipe)
-    losses = np.full(outcome.total_steps, GUESSING)  # a run that diverged has learnt nothing
-    losses[: outcome.steps] = np.nan_to_num(outcome.losses, nan=GUESSING, posinf=GUESSING)
-    smooth = np.convolve(losses, np.full(outcome.steps_per_epoch, 1 / outcome.steps_per_epoch), mode="valid")
-    halved = np.flatnonzero(smooth < GUESSING / 2)
     return {
         "decades": probe.budget.total if probe.budget else math.nan,
-        "left": float((smooth < 0.95 * GUESSING).mean()),
-        "steps": math.log10(halved[0] + outcome.steps_per_epoch if halved.size else outcome.total_steps),
-        "loss": np.minimum(losses.reshape(epochs, -1).mean(axis=1), 1.2 * GUESSING).tolist(),
+        "left": float((curves.smooth(outcome) < 0.95 * curves.GUESSING).mean()),
+        "steps": math.log10(curves.steps_to(outcome)),
+        "loss": curves.epochs(outcome),
     }
 
 
@@ -81,10 +75,10 @@ def _questions(activation: str) -> tuple[Question, ...]:
             unit="decades a layer",
         ),
         Question(
-            f"From {cure} start they do not.",
-            lambda table: _growth(table, "cured", activation),
-            below=math.log10(1.125),
-            unit="decades a layer",
+            f"From {cure} start, another layer costs less than half as much.",
+            lambda table: _growth(table, "cured", activation) / _growth(table, "torch", activation),
+            below=0.5,
+            unit="of the decades",
         ),
     )
 
@@ -133,6 +127,17 @@ EXPERIMENT = Experiment(
             panel="activation",
             where={"rate": RATE},
             names=NAMES,
+        ),
+        Picture(
+            "left",
+            f"steps off the plateau, share, {DEEP} layers",
+            x="rate",
+            x_title="learning rate",
+            by="start",
+            panel="activation",
+            where={"depth": DEEP},
+            names=NAMES,
+            log_x=True,
         ),
     ),
     verdict="reproduced",
