@@ -1,7 +1,7 @@
 """The experiments, one file each, in the order in which they are told."""
 
 from graddoctor.lab.experiment import Experiment
-from graddoctor.lab.experiments import clipping, early_layers, he, plateau, saturation, xavier
+from graddoctor.lab.experiments import clipping, early_layers, he, plateau, relu_family, saturation, xavier
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     saturation.EXPERIMENT,
@@ -9,6 +9,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     plateau.EXPERIMENT,
     xavier.EXPERIMENT,
     he.EXPERIMENT,
+    relu_family.EXPERIMENT,
     clipping.EXPERIMENT,
 )
 """All of them; another one is added by its line."""
