@@ -59,7 +59,7 @@ EXPERIMENT = Experiment(
     "He's none.",
     scaled="Fully connected layers of 128 units on 8 x 8 digits instead of convolutions on ImageNet. What must carry "
     "over: a depth at which both converge, He's sooner, and a larger one at which Xavier's stalls and He's does not. "
-    "At which depths need not: here they are 10 and 30; at 22, Xavier's is on the edge.",
+    "At which depths need not: here they are 10 and 30, and the paper's 22 lies between.",
     lesson="A factor of √2 in every weight is nothing in one layer and nearly two hundred in 15. Take the start that "
     "belongs to the activation. It lets a deep network train; it does not make depth pay: in the paper, 30 layers did "
     "worse than 14.",

@@ -79,8 +79,8 @@ EXPERIMENT = Experiment(
         *cross(activation=[*FAMILY], start=["He"], rate=(0.005, 0.02, 0.1), epochs=[25]),
     ),
     quick=(
-        *cross(activation=[*ACTIVATIONS], start=["torch"], rate=(0.005, 0.1), epochs=[12]),
-        *cross(activation=[*FAMILY], start=["He"], rate=(0.005, 0.1), epochs=[12]),
+        *cross(activation=[*ACTIVATIONS], start=["torch"], rate=(0.005, 0.1), epochs=[10]),
+        *cross(activation=[*FAMILY], start=["He"], rate=(0.005, 0.1), epochs=[10]),
     ),
     questions=(
         Question(
