@@ -6,14 +6,35 @@ from graddoctor.lab.experiments import (
     clipping,
     convolution,
     dying_relu,
+    early_layers,
+    he,
     isometry,
     optimizers,
+    plateau,
+    relu_family,
+    saturation,
     skip_connections,
     weight_decay,
+    xavier,
 )
 
 EXPERIMENTS: tuple[Experiment, ...] = tuple(
     file.EXPERIMENT
-    for file in (dying_relu, clipping, weight_decay, optimizers, batch_norm, isometry, convolution, skip_connections)
+    for file in (
+        saturation,
+        early_layers,
+        plateau,
+        xavier,
+        he,
+        relu_family,
+        dying_relu,
+        clipping,
+        weight_decay,
+        optimizers,
+        batch_norm,
+        isometry,
+        convolution,
+        skip_connections,
+    )
 )
 """All of them; another one is added by its name."""
