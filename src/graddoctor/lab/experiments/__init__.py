@@ -6,6 +6,7 @@ from graddoctor.lab.experiments import (
     clipping,
     convolution,
     dying_relu,
+    half_precision,
     isometry,
     optimizers,
     skip_connections,
@@ -14,6 +15,16 @@ from graddoctor.lab.experiments import (
 
 EXPERIMENTS: tuple[Experiment, ...] = tuple(
     file.EXPERIMENT
-    for file in (dying_relu, clipping, weight_decay, optimizers, batch_norm, isometry, convolution, skip_connections)
+    for file in (
+        dying_relu,
+        clipping,
+        weight_decay,
+        optimizers,
+        batch_norm,
+        isometry,
+        half_precision,
+        convolution,
+        skip_connections,
+    )
 )
 """All of them; another one is added by its name."""
