@@ -22,7 +22,7 @@ SCALE = 2.0**16  # where torch's GradScaler begins
 SCALED = "float16, loss scaled"
 PRECISIONS = {"float32": None, "float16": torch.float16, SCALED: torch.float16, "bfloat16": torch.bfloat16}
 STARTS: dict[str, Start | None] = {"torch's start": None, "Xavier's start": nn.init.xavier_normal_}
-MANY = 10_000
+SOME, MANY = 10_000, 1_000_000  # terms of a mean: a batch of images has as many pixels, a batch of texts as many tokens
 
 
 def averaged(model: nn.Module, batch: tuple[Tensor, Tensor], *, terms: int) -> Tensor:
@@ -84,9 +84,9 @@ EXPERIMENT = Experiment(
     lesson="Underflow wants small gradients: a mean over many terms, or depth that takes the rest. Scale the loss, or "
     "use bfloat16. A start that keeps the gradient's size through depth is worth decades of room.",
     measure=measure,
-    arms=cross(start=tuple(STARTS), precision=tuple(PRECISIONS), terms=(1, 100, MANY, 1_000_000), rate=(0.003, 0.01)),
-    quick=cross(start=("torch's start",), precision=tuple(PRECISIONS), terms=(1, MANY), rate=(0.003,))
-    + cross(start=("Xavier's start",), precision=("float32", "float16"), terms=(MANY,), rate=(0.003,)),
+    arms=cross(start=tuple(STARTS), precision=tuple(PRECISIONS), terms=(1, 100, SOME, MANY), rate=(0.003, 0.01)),
+    quick=cross(start=("torch's start",), precision=tuple(PRECISIONS), terms=(SOME, MANY), rate=(0.003,))
+    + cross(start=("Xavier's start",), precision=("float32", "float16"), terms=(SOME,), rate=(0.003,)),
     questions=(
         Question(
             "In float32 the network learns, small as its loss is.",
@@ -126,11 +126,11 @@ EXPERIMENT = Experiment(
         ),
         Picture(
             "layers",
-            f"share of the weights whose gradient rounds to zero, mean of {MANY:,}",
+            f"share of the weights whose gradient rounds to zero, mean of {SOME:,}",
             x_title="layer",
             by="precision",
             panel="start",
-            where={"rate": 0.003, "terms": MANY},
+            where={"rate": 0.003, "terms": SOME},
             first=1,
         ),
     ),
