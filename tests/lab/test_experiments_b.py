@@ -1,4 +1,4 @@
-"""Born dead, optimizers, weight decay, batch normalization, isometry, half precision: what they measure."""
+"""Born dead, optimizers, decay, batch normalization, depth, isometry, half precision: what they measure."""
 
 import math
 
@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from graddoctor.lab.experiments import batch_norm, dying_relu, half_precision, isometry, optimizers, weight_decay
+from graddoctor.lab.experiments import (
+    batch_norm,
+    dying_relu,
+    half_precision,
+    isometry,
+    optimizers,
+    trainable_depth,
+    weight_decay,
+)
 from graddoctor.lab.table import Row, Table
 from graddoctor.randomness import seeded
 
@@ -76,6 +84,38 @@ def test_the_largest_rate_is_the_last_that_learns_and_there_need_be_none():
         for seed in (0, 1)
     ]
     assert batch_norm._largest_rate(Table(rows), "plain") == pytest.approx([-1, math.log10(0.03)])
+
+
+@pytest.mark.parametrize("weight_std", [0.8, 0.9])
+def test_without_biases_the_depth_scale_of_order_is_known_in_closed_form(weight_std):
+    shallow, deep = (measured(trainable_depth, weight_std=weight_std, times=times, rate=0.01) for times in (2, 14))
+    for found in (shallow, deep):
+        assert found["scale"] == pytest.approx(-1 / math.log(weight_std**2), rel=1e-3)
+    assert (shallow["depth"], deep["depth"]) == (round(2 * shallow["scale"]), round(14 * deep["scale"]))
+    assert shallow["accuracy"] > 0.8
+    assert deep["accuracy"] < 0.4
+
+
+@pytest.mark.parametrize("exponent", [1.0, 0.5])
+def test_the_depth_that_can_be_trained_is_read_off_with_its_exponent(exponent):
+    scales = {0.8: 2.0, 0.9: 8.0}
+    limits = {std: 12 * (scale / 2) ** exponent for std, scale in scales.items()}
+    rows = [
+        Row(
+            {"weight_std": std, "times": times, "rate": 0.01},
+            seed,
+            {
+                "scale": scale,
+                "depth": times * scale,
+                "accuracy": 0.5 - 0.1 * math.log2(times * scale / limits[std]),
+            },
+        )
+        for std, scale in scales.items()
+        for times in (1.5, 3, 6, 12)
+        for seed in (0, 1)
+    ]
+    assert trainable_depth._exponent(Table(rows), trainable_depth.ORDERED) == pytest.approx([exponent] * 2)
+    assert trainable_depth._off(Table(rows), trainable_depth.ORDERED) == pytest.approx([exponent - 1] * 2)
 
 
 @pytest.mark.parametrize(

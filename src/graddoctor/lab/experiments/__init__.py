@@ -10,6 +10,7 @@ from graddoctor.lab.experiments import (
     isometry,
     optimizers,
     skip_connections,
+    trainable_depth,
     weight_decay,
 )
 
@@ -21,6 +22,7 @@ EXPERIMENTS: tuple[Experiment, ...] = tuple(
         weight_decay,
         optimizers,
         batch_norm,
+        trainable_depth,
         isometry,
         half_precision,
         convolution,
