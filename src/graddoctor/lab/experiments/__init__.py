@@ -7,6 +7,7 @@ from graddoctor.lab.experiments import (
     convolution,
     dying_relu,
     early_layers,
+    half_precision,
     he,
     isometry,
     optimizers,
@@ -14,6 +15,7 @@ from graddoctor.lab.experiments import (
     relu_family,
     saturation,
     skip_connections,
+    trainable_depth,
     weight_decay,
     xavier,
 )
@@ -32,7 +34,9 @@ EXPERIMENTS: tuple[Experiment, ...] = tuple(
         weight_decay,
         optimizers,
         batch_norm,
+        trainable_depth,
         isometry,
+        half_precision,
         convolution,
         skip_connections,
     )

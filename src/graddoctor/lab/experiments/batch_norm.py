@@ -42,10 +42,12 @@ def measure(seed: int, look: str, net: str, size: float) -> Measured:
 
 
 def _largest_rate(table: Table, net: str) -> Numbers:
-    """log10 of the largest rate at which each seed still learns."""
+    """log10 of the largest rate at which each seed still learns; of the smallest one where it learns at none."""
     trained = table.where(look="training", net=net)
-    learns = {rate: trained.of("accuracy", size=rate) > 0.8 for rate in trained.each("size")}
-    return np.array([max(math.log10(r) for r, ok in learns.items() if ok[seed]) for seed in range(len(table.seeds))])
+    rates = np.array(trained.each("size"))
+    learns = np.array([trained.of("accuracy", size=rate) > 0.8 for rate in rates])
+    largest: Numbers = np.where(learns, rates[:, None], rates.min()).max(axis=0)
+    return np.log10(largest)
 
 
 EXPERIMENT = Experiment(

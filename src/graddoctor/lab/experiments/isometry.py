@@ -16,7 +16,7 @@ from graddoctor.lab.experiment import Experiment, Picture, Question, cross
 from graddoctor.lab.stacks import Start, stack
 from graddoctor.lab.table import Measured, Numbers, Table
 
-WIDTH = 64
+STARTS = ("Gaussian", "orthogonal")
 ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float]] = {
     "linear": (nn.Identity, 1.0),
     "tanh": (nn.Tanh, 1.05),
@@ -25,8 +25,8 @@ ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float]] = {
 """And the σ_w that keeps the mean square of the gradient, or for tanh a little above."""
 
 RATES = (0.01, 0.03, 0.1)
-ENOUGH = 0.5  # the loss that has to be reached; guessing costs 2.3
-STEPS = 8 * 11  # a run that does not reach it counts as this many
+ENOUGH, STEPS = 0.5, 8 * 11  # the loss that has to be reached, and what counts for a run that does not reach it
+DEEP = {"look": "training", "activation": "linear", "depth": 50}
 
 
 def _start(name: str, scale: float) -> Start:
@@ -38,7 +38,7 @@ def _start(name: str, scale: float) -> Start:
 def measure(seed: int, look: str, activation: str, start: str, depth: int) -> Measured:
     """Take the singular values of an untrained stack's Jacobian, or the steps until it has learned."""
     function, scale = ACTIVATIONS[activation]
-    build = partial(stack, depth, function, width=WIDTH, start=_start(start, scale))
+    build = partial(stack, depth, function, start=_start(start, scale))
     if look == "jacobian":
         body = nn.Sequential(*list(build())[:-1])  # without the output layer
         inputs = next(iter(digits.Shuffled(8)))[0] / 10  # small, where tanh is near its slope of one
@@ -61,9 +61,9 @@ def _steps(build: Callable[[], nn.Module], seed: int, rate: float) -> int:
     return int(reached[0]) + 1 if len(reached) else STEPS
 
 
-def _slower(table: Table, activation: str, start: str) -> Numbers:
-    """Decades of learning time between the deepest and the shallowest network."""
-    trained = table.where(look="training", activation=activation, start=start)
+def _slower(table: Table, activation: str) -> Numbers:
+    """Decades of learning time between the deepest and the shallowest network with orthogonal weights."""
+    trained = table.where(look="training", activation=activation, start="orthogonal")
     depths = sorted(trained.each("depth"))
     return trained.difference("log_steps", {"depth": depths[-1]}, {"depth": depths[0]})
 
@@ -78,8 +78,7 @@ EXPERIMENT = Experiment(
     title="Dynamical isometry",
     claim="With orthogonal weights all singular values of the Jacobian stay near one, and learning time does not "
     "depend on depth.",
-    source="Saxe, McClelland, Ganguli 2014 (deep linear networks); Pennington, Schoenholz, Ganguli 2017 (nonlinear "
-    "ones)",
+    source="Saxe, McClelland, Ganguli 2014 (linear networks); Pennington, Schoenholz, Ganguli 2017 (nonlinear ones)",
     expected="Saxe et al.: learning time of deep linear networks is independent of depth from orthogonal weights, "
     "and grows with depth from scaled Gaussian ones. Pennington et al.: orthogonal tanh networks can be near "
     "isometry, rectifiers cannot, whatever the weights.",
@@ -88,73 +87,54 @@ EXPERIMENT = Experiment(
     lesson="A mean of one is not enough: with Gaussian weights a few directions carry the signal, the others die. "
     "Orthogonal weights help where the activation is nearly linear. For rectifiers use skip connections.",
     measure=measure,
-    arms=cross(
-        look=("jacobian",), activation=tuple(ACTIVATIONS), start=("Gaussian", "orthogonal"), depth=(2, 5, 10, 20, 50)
-    )
-    + cross(look=("training",), activation=("linear", "tanh"), start=("Gaussian", "orthogonal"), depth=(5, 20, 50)),
-    quick=cross(look=("jacobian",), activation=tuple(ACTIVATIONS), start=("Gaussian", "orthogonal"), depth=(5, 50))
-    + cross(look=("training",), activation=("linear",), start=("Gaussian", "orthogonal"), depth=(5, 50))
+    arms=cross(look=("jacobian",), activation=tuple(ACTIVATIONS), start=STARTS, depth=(2, 5, 10, 20, 50))
+    + cross(look=("training",), activation=("linear", "tanh"), start=STARTS, depth=(5, 20, 50)),
+    quick=cross(look=("jacobian",), activation=tuple(ACTIVATIONS), start=STARTS, depth=(5, 50))
+    + cross(look=("training",), activation=("linear",), start=STARTS, depth=(5, 50))
     + cross(look=("training",), activation=("tanh",), start=("orthogonal",), depth=(5, 50)),
     questions=(
-        Question(
-            "Most directions get through 50 linear layers alike.",
-            lambda table: _held(table, "linear"),
-            above=0.5,
-            unit="share of the singular values",
+        *(
+            Question(
+                f"Most directions get through 50 {activation} layers alike.",
+                partial(_held, activation=activation),
+                above=0.5,
+                unit="share of the singular values",
+            )
+            for activation in ACTIVATIONS
+        ),
+        *(
+            Question(
+                f"Ten times the depth takes an orthogonal {activation} network less than twice the steps.",
+                partial(_slower, activation=activation),
+                below=math.log10(2),
+                unit="decades of steps",
+            )
+            for activation in ("linear", "tanh")
         ),
         Question(
-            "So they do through 50 tanh layers.",
-            lambda table: _held(table, "tanh"),
-            above=0.5,
-            unit="share of the singular values",
-        ),
-        Question(
-            "So they do through 50 ReLU layers.",
-            lambda table: _held(table, "ReLU"),
-            above=0.5,
-            unit="share of the singular values",
-        ),
-        Question(
-            "Ten times the depth takes a linear network less than twice the steps.",
-            lambda table: _slower(table, "linear", "orthogonal"),
-            below=math.log10(2),
-            unit="decades of steps",
-        ),
-        Question(
-            "So it is with tanh.",
-            lambda table: _slower(table, "tanh", "orthogonal"),
-            below=math.log10(2),
-            unit="decades of steps",
-        ),
-        Question(
-            "With Gaussian weights of the same variance it takes more than twice the steps.",
-            lambda table: _slower(table, "linear", "Gaussian"),
+            "50 linear layers with Gaussian weights of the same variance take more than twice the steps.",
+            lambda table: table.difference("log_steps", {"start": "Gaussian"}, {"start": "orthogonal"}, **DEEP),
             above=math.log10(2),
             unit="decades of steps",
         ),
     ),
-    pictures=(
+    pictures=tuple(
         Picture(
-            "kept",
-            "share of singular values within a tenth of the largest",
+            value,
+            title,
             x="depth",
             x_title="layers",
             by="start",
             panel="activation",
-            where={"look": "jacobian"},
+            where={"look": look},
             log_x=True,
-        ),
-        Picture(
-            "steps",
-            "steps until the loss is 0.5",
-            x="depth",
-            x_title="layers",
-            by="start",
-            panel="activation",
-            where={"look": "training"},
-            log_x=True,
-            log_y=True,
-        ),
+            log_y=value == "steps",
+        )
+        for look, value, title in (
+            ("jacobian", "kept", "share of singular values within a tenth of the largest"),
+            ("training", "steps", "steps until the loss is 0.5"),
+        )
     ),
     verdict="only under these conditions",
+    quick_seeds=5,
 )
