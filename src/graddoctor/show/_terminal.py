@@ -62,12 +62,12 @@ class Page:
     def labelled(self, label: str, content: str) -> None:
         self.hanging(f"   {label:<8}", content)
 
-    def hanging(self, head: str, content: str, style: str = "") -> None:
+    def hanging(self, head: str, content: str, style: str = "", head_style: str = QUIET) -> None:
         """Print a paragraph whose lines begin where its head ends."""
         text = Text(self.clean(content), style, overflow="fold")
         for index, line in enumerate(text.wrap(self.console, self.width - len(head))):
             line.rstrip()
-            begin = Text(head if index == 0 else " " * len(head), QUIET)
+            begin = Text(head if index == 0 else " " * len(head), head_style)
             self.console.print(begin.append_text(line), soft_wrap=True)
 
     def names(self, names: Sequence[str], limit: int = 4) -> str:

@@ -62,7 +62,7 @@ def _experiment(page: Page, one: Tried) -> None:
     page.gap()
     page.say(("Measured", "bold"), f"  {told.effort(one)}")
     for answer in one.answers:
-        page.say((f"   {answer.outcome:<6}", _OUTCOMES[answer.outcome]), told.says(answer))
+        page.hanging(f"   {answer.outcome:<6}", told.says(answer), head_style=_OUTCOMES[answer.outcome])
         numbers = f"mean {told.mean(answer)}, 95 % interval {told.interval(answer)}; wanted: {told.bound(answer)}"
         page.hanging("         ", numbers, QUIET)
     for chart in one.charts:

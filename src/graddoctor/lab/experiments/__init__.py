@@ -7,6 +7,7 @@ from graddoctor.lab.experiments import (
     convolution,
     dying_relu,
     early_layers,
+    fixup,
     half_precision,
     he,
     isometry,
@@ -14,6 +15,7 @@ from graddoctor.lab.experiments import (
     plateau,
     relu_family,
     saturation,
+    shattered_gradients,
     skip_connections,
     trainable_depth,
     weight_decay,
@@ -39,6 +41,8 @@ EXPERIMENTS: tuple[Experiment, ...] = tuple(
         half_precision,
         convolution,
         skip_connections,
+        shattered_gradients,
+        fixup,
     )
 )
 """All of them; another one is added by its name."""
