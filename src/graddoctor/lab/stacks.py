@@ -23,6 +23,7 @@ def stack(
     width: int = 64,
     start: Start | None = None,
     inputs: int = PIXELS,
+    biases: bool = True,
 ) -> nn.Sequential:
     """`depth` layers of weights, an activation behind all but the last.
 
@@ -31,11 +32,12 @@ def stack(
     widths = [inputs, *[width] * (depth - 1), CLASSES]
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(widths):
-        linear = nn.Linear(before, after)
+        linear = nn.Linear(before, after, bias=biases)
         if start is not None:
             with torch.no_grad():
                 start(linear.weight)
-            nn.init.zeros_(linear.bias)
+            if biases:
+                nn.init.zeros_(linear.bias)
         layers += [linear, activation()]
     return nn.Sequential(*layers[:-1])
 

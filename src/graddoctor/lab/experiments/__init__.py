@@ -6,17 +6,29 @@ from graddoctor.lab.experiments import (
     clipping,
     convolution,
     dying_relu,
+    early_layers,
     half_precision,
+    he,
     isometry,
     optimizers,
+    plateau,
+    relu_family,
+    saturation,
     skip_connections,
     trainable_depth,
     weight_decay,
+    xavier,
 )
 
 EXPERIMENTS: tuple[Experiment, ...] = tuple(
     file.EXPERIMENT
     for file in (
+        saturation,
+        early_layers,
+        plateau,
+        xavier,
+        he,
+        relu_family,
         dying_relu,
         clipping,
         weight_decay,
