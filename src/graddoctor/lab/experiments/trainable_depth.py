@@ -80,21 +80,31 @@ EXPERIMENT = Experiment(
     + cross(weight_std=(2.0, 3.0), times=(1.5, 3.0, 6.0), rate=(0.003,)),
     questions=(
         Question(
-            "Where gradients vanish, at least half of six depth scales can be trained.",
+            "Where gradients vanish, networks can be trained that are deeper than half of six scales.",
             lambda table: _off(table, ORDERED),
             above=-1,
-            unit="powers of two",
+            unit="powers of two from six",
         ),
-        Question("And at most twice six.", lambda table: _off(table, ORDERED), below=1, unit="powers of two"),
         Question(
-            "Where they explode, at least half of six can.",
+            "Where they vanish, none that is deeper than twice six.",
+            lambda table: _off(table, ORDERED),
+            below=1,
+            unit="powers of two from six",
+        ),
+        Question(
+            "Where gradients explode, networks can be trained that are deeper than half of six scales.",
             lambda table: _off(table, CHAOTIC),
             above=-1,
-            unit="powers of two",
+            unit="powers of two from six",
         ),
-        Question("And at most twice six there.", lambda table: _off(table, CHAOTIC), below=1, unit="powers of two"),
         Question(
-            "What can be trained grows as the scale does.",
+            "Where they explode, none that is deeper than twice six.",
+            lambda table: _off(table, CHAOTIC),
+            below=1,
+            unit="powers of two from six",
+        ),
+        Question(
+            "The depth that can be trained grows as the scale does.",
             lambda table: (_exponent(table, ORDERED) + _exponent(table, CHAOTIC)) / 2,
             above=0.7,
             unit="exponent",
