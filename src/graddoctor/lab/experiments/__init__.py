@@ -5,8 +5,10 @@ from graddoctor.lab.experiments import (
     batch_norm,
     clipping,
     convolution,
+    degradation,
     dying_relu,
     early_layers,
+    edge_of_stability,
     fixup,
     half_precision,
     he,
@@ -40,9 +42,11 @@ EXPERIMENTS: tuple[Experiment, ...] = tuple(
         isometry,
         half_precision,
         convolution,
+        degradation,
         skip_connections,
         shattered_gradients,
         fixup,
+        edge_of_stability,
     )
 )
 """All of them; another one is added by its name."""
