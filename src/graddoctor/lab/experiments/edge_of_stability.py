@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.functional import mse_loss, one_hot
 
 import graddoctor as gd
@@ -42,19 +42,18 @@ def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 def sharpness(model: nn.Module, batch: tuple[Tensor, Tensor]) -> float:
     """Largest eigenvalue of the Hessian of the loss, by power iteration."""
-    weights = {name: p.detach() for name, p in model.named_parameters()}
-
-    def of(changed: dict[str, Tensor]) -> Tensor:
-        return loss(lambda x: functional_call(model, changed, (x,)), batch)  # type: ignore[arg-type]
-
-    direction = {name: torch.randn(p.shape, generator=torch.Generator().manual_seed(0)) for name, p in weights.items()}
+    weights = list(model.parameters())
+    draw = torch.Generator().manual_seed(0)
+    direction = [torch.randn(p.shape, generator=draw) for p in weights]
     value = 0.0
+    with torch.enable_grad():
+        gradient = torch.autograd.grad(loss(model, batch), weights, create_graph=True)
     for _ in range(20):
-        norm = torch.sqrt(sum((d.square().sum() for d in direction.values()), torch.zeros(())))
-        direction = {name: d / norm for name, d in direction.items()}
-        product = torch.func.jvp(torch.func.grad(of), (weights,), (direction,))[1]
-        value = float(sum((direction[name] * product[name]).sum() for name in weights))
-        direction = product
+        norm = math.sqrt(sum(float(part.square().sum()) for part in direction))
+        direction = [part / norm for part in direction]
+        product = torch.autograd.grad(gradient, weights, direction, retain_graph=True)
+        value = sum(float((part * moved).sum()) for part, moved in zip(direction, product, strict=True))
+        direction = list(product)
     return value
 
 
