@@ -1,4 +1,7 @@
-"""How the site is built: `sphinx-build -W --keep-going -n docs docs/_build`. Nothing is fetched, warnings are errors."""
+"""How the site is built. Nothing is fetched, and warnings are errors.
+
+sphinx-build -W --keep-going -n docs docs/_build/html
+"""
 
 from __future__ import annotations
 
@@ -57,6 +60,9 @@ nitpick_ignore_regex = [
 
 smartquotes = False  # flags begin with two hyphens
 
+pygments_style = "a11y-high-contrast-light"
+pygments_dark_style = "a11y-high-contrast-dark"
+
 html_theme = "furo"
 html_title = "graddoctor"
 html_logo = "_static/logo.svg"
@@ -89,8 +95,9 @@ def furo(colours: palette.Palette) -> dict[str, str]:
         "color-api-pre-name": colours.quiet,
         "color-highlighted-background": colours.soft,
         "color-card-background": colours.card,
-        "color-code-background": colours.soft,
+        "color-code-background": colours.card,
         "color-code-foreground": colours.ink,
+        "color-highlight-on-target": colours.soft,
     }
 
 

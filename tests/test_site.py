@@ -128,6 +128,8 @@ def test_every_member_of_the_schemas_is_told(site, name):
     for one in (schema, *schema["$defs"].values()):
         for member in one.get("properties", ()):
             assert f">{member}</span></code>" in page, member
+    heads = re.findall(r"<h3>(\w[^<]*)<", page.partition(f">graddoctor/show/{name}<")[2].partition("<h2>")[0])
+    assert heads == ["The object itself", *(kind for kind, one in schema["$defs"].items() if "properties" in one)]
 
 
 def test_every_file_of_plain_functions_is_told(site):

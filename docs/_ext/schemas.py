@@ -28,7 +28,7 @@ class JsonSchema(SphinxDirective):
         """Write the tables down as a page would, and have them parsed."""
         name = self.arguments[0]
         schema = json.loads(files("graddoctor.show").joinpath(name).read_text(encoding="utf-8"))
-        lines = [schema["description"], "", *_members(schema)]
+        lines = ["### The object itself", "", schema["description"], "", *_members(schema)]
         for kind, one in schema["$defs"].items():
             if "properties" in one:
                 lines += [f"### {kind}", "", one.get("description", ""), "", *_members(one)]
