@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 BUILT_BY_USERS = {"graddoctor.Recipe"}
@@ -17,6 +18,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", _keep, BEFORE_NAPOLEON)
     app.connect("autodoc-process-docstring", _put_back, AFTER_NAPOLEON)
     app.connect("autodoc-process-signature", _only_where_called)
+    app.connect("doctree-read", _dashes)
     return {"parallel_read_safe": True}
 
 
@@ -34,3 +36,9 @@ def _only_where_called(app: Sphinx, what: str, name: str, *rest: Any) -> tuple[s
     """Leave the signature out of classes that nobody builds by hand: their docstrings list the fields."""
     results = what == "class" and name.rpartition(".")[0] == "graddoctor" and name not in BUILT_BY_USERS
     return ("", None) if results else None
+
+
+def _dashes(app: Sphinx, doctree: nodes.document) -> None:
+    """Set the dash between a parameter and its text; smart quotes would do it, and flags would lose their hyphens."""
+    for text in [text for text in doctree.findall(nodes.Text) if text == " -- "]:
+        text.parent.replace(text, nodes.Text(" \N{EN DASH} "))
