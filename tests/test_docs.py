@@ -79,7 +79,12 @@ BOOK = Sybil(
 )
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def called(page):
+    """What a page is called in the list of tests: several are an ``index.md``."""
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=called)
 def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)  # a page may import what its commands have written
@@ -88,14 +93,14 @@ def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
         example.evaluate()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=called)
 def test_links_between_pages_lead_somewhere(page):
     text = _prose(page)
     for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", text):
         if "://" not in target:
             other = page.parent / target if target else page
-            assert other.exists(), f"{page.name} links to {target}"
-            assert not anchor or anchor in _anchors(other), f"{page.name} links to {target}#{anchor}"
+            assert other.exists(), f"{called(page)} links to {target}"
+            assert not anchor or anchor in _anchors(other), f"{called(page)} links to {target}#{anchor}"
 
 
 def _prose(page):
@@ -217,8 +222,11 @@ def _pattern(name):
 @pytest.mark.parametrize(
     ("pages", "rooms"),
     [
-        (("conditions.md", "reading-a-report.md"), ("prove", "diagnose", "diagnose.conditions", "remedies")),
-        (("how-fix-decides.md",), ("prove", "treat", "")),
+        (
+            ("conditions.md", "explanation/reading-a-report.md"),
+            ("prove", "diagnose", "diagnose.conditions", "remedies"),
+        ),
+        (("explanation/how-fix-decides.md",), ("prove", "treat", "")),
     ],
 )
 def test_thresholds_in_the_text_are_those_in_the_code(pages, rooms):

@@ -1,7 +1,7 @@
 """Draw ``through-time.png`` anew: the lag chart of a default LSTM and of one whose forget gates start open.
 
 python docs/images/lags.py
-"""  # noqa: INP001 - a script beside its picture
+"""
 
 from __future__ import annotations
 

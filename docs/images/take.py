@@ -3,7 +3,7 @@
     python docs/images/take.py
 
 Needs playwright, which the extra `test` brings, and a Chromium.
-"""  # noqa: INP001 - a script beside its pictures
+"""
 
 from __future__ import annotations
 

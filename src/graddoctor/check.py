@@ -152,7 +152,7 @@ def check(
     Examples
     --------
     >>> import graddoctor as gd
-    >>> checkup = gd.check(gd.testing.patient("initialization_tiny").recipe)  # doctest: +SKIP
+    >>> checkup = gd.check(gd.testing.patient("init_normal_tiny").recipe)  # doctest: +SKIP
     >>> checkup.verdict  # doctest: +SKIP
     'sick'
     """

@@ -44,8 +44,10 @@ class Probe:
 
     Attributes
     ----------
-    step, loss
-        When it was taken, and the loss on the first batch (may be ``nan`` or infinite).
+    step
+        When it was taken.
+    loss
+        The loss on the first batch (may be ``nan`` or infinite).
     budget
         Where the gradient goes; ``None`` where no trainable path reaches the loss.
     activations

@@ -20,9 +20,9 @@ def keep_state_gradients(
     names: Iterable[str],
     strength: float,
 ) -> Any:
-    """Add the gradient of a penalty on how the named `nn.RNN`s change the gradient's norm.
+    """Add the gradient of a penalty on how the named `nn.RNN` layers change the gradient's norm.
 
-    The penalty is `strength` times the sum over time of (|δ J| / |δ| - 1)², where δ is the loss's
+    The penalty is `strength` times the sum over time of (‖δ J‖ / ‖δ‖ - 1)², where δ is the loss's
     gradient at a state and J the state's derivative by the one before it (Pascanu et al. 2013,
     equation 9). As there, states and δ are held fixed, so that it acts on the recurrent weights
     alone. The value of the loss stays that of your own.
@@ -56,7 +56,7 @@ def recorded_calls(model: nn.Module, names: Iterable[str]) -> Iterator[list[Reco
 
 
 def change_of_norms(loss: torch.Tensor, calls: list[RecordedCall]) -> torch.Tensor:
-    """Sum (|δ J| / |δ| - 1)² over steps and layers; of a batch, the mean over its samples."""
+    """Sum (‖δ J‖ / ‖δ‖ - 1)² over steps and layers; of a batch, the mean over its samples."""
     total = torch.zeros((), device=loss.device)
     outcomes = [tensor for call in calls for tensor in call[3:] if tensor.requires_grad]
     if not outcomes or not loss.requires_grad:
@@ -91,7 +91,7 @@ def change_in_layers(
 
 
 def departure(weight: torch.Tensor, deltas: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
-    """Sum of (|δ J| / |δ| - 1)² over steps; a δ of zero has no norm to keep."""
+    """Sum of (‖δ J‖ / ‖δ‖ - 1)² over steps; a δ of zero has no norm to keep."""
     norms = deltas.norm(dim=-1, keepdim=True)
     alive = norms > torch.finfo(norms.dtype).tiny
     units = torch.where(alive, deltas / norms.clamp_min(torch.finfo(norms.dtype).tiny), 0.0)
