@@ -113,7 +113,7 @@ def _x(chart: LabChart) -> alt.X:
         "x:Q",
         title=chart.x_title,
         scale=scale,
-        axis=alt.Axis(grid=False, format="~g", values=every if len(every) <= _FEW else alt.Undefined),
+        axis=alt.Axis(grid=False, format=".4~r", values=every if len(every) <= _FEW else alt.Undefined),
     )
 
 
