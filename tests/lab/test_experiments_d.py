@@ -14,6 +14,7 @@ from graddoctor.lab.experiments import (
     fixup,
     shattered_gradients,
     skip_connections,
+    warm_up,
 )
 
 
@@ -86,3 +87,13 @@ def test_a_descent_is_followed():
     measured = edge_of_stability.measure(0, 0.4, 300)
     assert len(measured["edge"]) == len(measured["loss"]) == 6
     assert measured["loss"][-1] < measured["loss"][0]
+
+
+@pytest.mark.parametrize("net", warm_up.NETS)
+def test_norms_stand_where_they_are_said_to(net):
+    model = warm_up.Reverser(net)
+    assert all(layer.norm_first is (net == "pre") for layer in model.encoder.layers)
+    tokens = next(iter(warm_up.Sequences()))
+    logits = torch.nn.functional.one_hot(tokens.flip(1), warm_up.TOKENS) * 50.0
+    assert float(warm_up.loss(lambda _: logits, tokens)) == pytest.approx(0, abs=1e-6)
+    assert model(tokens).shape == (*tokens.shape, warm_up.TOKENS)

@@ -23,6 +23,7 @@ from graddoctor.lab.experiments import (
     shattered_gradients,
     skip_connections,
     trainable_depth,
+    warm_up,
     weight_decay,
     xavier,
 )
@@ -52,6 +53,7 @@ EXPERIMENTS: tuple[Experiment, ...] = tuple(
         skip_connections,
         shattered_gradients,
         fixup,
+        warm_up,
         edge_of_stability,
     )
 )
