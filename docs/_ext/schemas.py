@@ -1,11 +1,11 @@
-"""The directive `json-schema FILE`: the members of a report's JSON, as tables, from the schema that is shipped."""
+"""The directive `json-schemas`: the members of every report's JSON, as tables, from the schemas that are shipped."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
-from typing import Any, ClassVar
+from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -14,24 +14,23 @@ from sphinx.util.docutils import SphinxDirective
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Make the directive known."""
-    app.add_directive("json-schema", JsonSchema)
+    app.add_directive("json-schemas", JsonSchemas)
     return {"parallel_read_safe": True}
 
 
-class JsonSchema(SphinxDirective):
-    """A section for the object itself, and one for each object within it."""
-
-    required_arguments = 1
-    option_spec: ClassVar[dict[str, Any]] = {}
+class JsonSchemas(SphinxDirective):
+    """A section for each schema, and within it one for each object."""
 
     def run(self) -> list[nodes.Node]:
         """Write the tables down as a page would, and have them parsed."""
-        name = self.arguments[0]
-        schema = json.loads(files("graddoctor.show").joinpath(name).read_text(encoding="utf-8"))
-        lines = ["### The object itself", "", schema["description"], "", *_members(schema)]
-        for kind, one in schema["$defs"].items():
-            if "properties" in one:
-                lines += [f"### {kind}", "", one.get("description", ""), "", *_members(one)]
+        shipped = [file for file in files("graddoctor.show").iterdir() if file.name.endswith("schema.json")]
+        lines: list[str] = []
+        for file in sorted(shipped, key=lambda file: (file.name != "schema.json", file.name)):
+            schema = json.loads(file.read_text(encoding="utf-8"))
+            lines += [f"## `{file.name}`", "", schema["description"], "", *_members(schema)]
+            for kind, one in schema["$defs"].items():
+                if "properties" in one:
+                    lines += [f"### {kind}", "", one.get("description", ""), "", *_members(one)]
         return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
 
 
