@@ -43,9 +43,10 @@ def write(app: Sphinx) -> None:
 
 
 def _page(one: Tried, folder: Path) -> Iterator[str]:
-    heading, *blocks = experiment(one)
-    yield heading.removeprefix("#")
+    _, *blocks = experiment(one)
+    yield f"# {one.title}"
     yield f"> {one.claim}"
+    yield f"Verdict: **{one.verdict}**"
     for place, whole in enumerate(one.charts):
         for at, (name, chart) in enumerate(panels(whole)):
             drawn = finish(lab_panel(chart, whole, LIGHT).properties(width=520, height=260, title=name), LIGHT)
