@@ -10,7 +10,7 @@ import torch
 
 from graddoctor.lab.experiment import Experiment, Picture
 from graddoctor.lab.judgement import answer, judge
-from graddoctor.lab.table import Row, Table
+from graddoctor.lab.table import Numbers, Row, Table
 from graddoctor.show.lab import LabChart, LabReport, Mark, Tried
 from graddoctor.version import __version__
 
@@ -80,29 +80,34 @@ def _marks(picture: Picture, table: Table) -> Iterator[Mark]:
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in table.rows:
         groups.setdefault(tuple(row.arm.get(part) for part in (picture.x, picture.by, picture.panel)), []).append(row)
-    settings = list(dict.fromkeys(key[0] for key in groups))
+    settings = list(dict.fromkeys(x for x, _, _ in groups))
     for (x, by, panel), rows in groups.items():
-        values = np.array([row.values[picture.value] for row in rows], dtype=np.float64)
-        theory = (
-            np.array([row.values[picture.expected] for row in rows], dtype=np.float64) if picture.expected else None
-        )
-        numeric = isinstance(x, (int, float)) and not isinstance(x, bool) and not picture.names.get(picture.x)
-        for place in range(values[0].size):
-            here = values.reshape(len(rows), -1)[:, place]
+        measured = _curves(rows, picture.value)
+        theory = _curves(rows, picture.expected).mean(axis=0) if picture.expected else None
+        for place, here in enumerate(measured.T):
+            at, word = _where(picture, x, settings) if picture.x else (picture.first + picture.every * place, "")
             yield Mark(
-                x=(float(x) if numeric else float(settings.index(x))) if picture.x else _along(picture, place),
-                x_name="" if numeric or not picture.x else _named(picture, picture.x, x),
+                x=at,
+                x_name=word,
                 y=float(here.mean()),
                 low=float(here.min()),
                 high=float(here.max()),
                 by=_named(picture, picture.by, by),
                 panel=_named(picture, picture.panel, panel),
-                expected=None if theory is None else float(theory.reshape(len(rows), -1)[:, place].mean()),
+                expected=None if theory is None else float(theory[place]),
             )
 
 
-def _along(picture: Picture, place: int) -> float:
-    return picture.first + picture.every * place
+def _curves(rows: Sequence[Row], value: str) -> Numbers:
+    """A row for each seed; of numbers, of one place."""
+    return np.array([np.atleast_1d(row.values[value]) for row in rows], dtype=np.float64)
+
+
+def _where(picture: Picture, x: Any, settings: Sequence[Any]) -> tuple[float, str]:
+    """Where a setting stands on the axis: at its number, or as a word in the order of the arms."""
+    if isinstance(x, (int, float)) and not isinstance(x, bool) and not picture.names.get(picture.x):
+        return float(x), ""
+    return float(settings.index(x)), _named(picture, picture.x, x)
 
 
 def _named(picture: Picture, part: str, setting: Any) -> str:

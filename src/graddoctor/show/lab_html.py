@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graddoctor.show import lab_words as told
 from graddoctor.show import words
@@ -45,7 +45,7 @@ def _figures(one: Tried, detail: Detail) -> Iterator[Figure]:
             )
             if any(mark.expected is not None for mark in chart.marks):
                 caption += " Dashed: what theory expects."
-            shown = lab_chart(type(chart)(**{**vars(chart), "marks": thinned}), whole, PAGE)
+            shown = lab_chart(replace(chart, marks=thinned), whole, PAGE)
             heard = "; ".join(", ".join(row) for row in told.table(chart, 6)[1][:8])
             yield figure(
                 f"{one.name}-{place}-{at}", title, shown, caption, told=f"Means: {heard}.", narrow=len(split) > 1
