@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from graddoctor import lab
+from graddoctor.lab.compose import compose_lab
 from graddoctor.recording import environment
 from graddoctor.show import lab_words as told
 from graddoctor.show.lab import LabReport
@@ -47,15 +48,7 @@ def save(report: LabReport, out: Path, wall: float) -> None:
     folder = out / "lab"
     folder.mkdir(parents=True, exist_ok=True)
     for one in report.experiments:
-        alone = LabReport(
-            title=one.title,
-            verdict="as expected" if one.as_foreseen else "different",
-            headline=one.claim,
-            experiments=(one,),
-            quick=report.quick,
-            environment=report.environment,
-        )
-        alone.save(folder / f"{one.name}.json")
+        compose_lab([one], quick=report.quick).save(folder / f"{one.name}.json")
     (out / "lab.md").write_text("\n".join(table(report, wall)) + "\n", encoding="utf-8")
 
 

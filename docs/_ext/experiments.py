@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +13,9 @@ from sphinx.util.docutils import SphinxDirective
 
 from graddoctor.lab import EXPERIMENTS
 from graddoctor.show import load
-from graddoctor.show._axes import finish
 from graddoctor.show.lab import LabReport, Tried
-from graddoctor.show.lab_charts import lab_panel, panels
+from graddoctor.show.lab_charts import lab_chart, panels
 from graddoctor.show.lab_markdown import experiment
-from graddoctor.show.palette import LIGHT
 
 RUNS = Path(__file__).parents[2] / "benchmarks" / "results" / "lab"
 
@@ -28,6 +27,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     return {"parallel_read_safe": True}
 
 
+@functools.cache
 def saved() -> list[Tried]:
     """The experiments of which there is a saved run, in the order of the lab."""
     paths = [RUNS / f"{one.name}.json" for one in EXPERIMENTS]
@@ -49,7 +49,7 @@ def _page(one: Tried, folder: Path) -> Iterator[str]:
     yield f"Verdict: **{one.verdict}**"
     for place, whole in enumerate(one.charts):
         for at, (name, chart) in enumerate(panels(whole)):
-            drawn = finish(lab_panel(chart, whole, LIGHT).properties(width=520, height=260, title=name), LIGHT)
+            drawn = lab_chart(chart, whole).properties(width=520, title=name)
             picture = f"{one.name}-{place}-{at}.svg"
             (folder / picture).write_text(vl_convert.vegalite_to_svg(drawn.to_json()), encoding="utf-8")
             told = f"{name}: {whole.y_title}" if name else whole.y_title

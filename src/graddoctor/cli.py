@@ -237,7 +237,7 @@ def fix(  # noqa: PLR0917 - one parameter a flag
                     budget=settings.budget,
                     steps=settings.steps,
                     workers=workers,
-                    ray=ray is not None and (ray == "local" or ray),
+                    ray=_cluster(ray),
                     threads=threads,
                     trials=book.path,
                     progress=progress,
@@ -251,6 +251,11 @@ def fix(  # noqa: PLR0917 - one parameter a flag
             book.finished = done
             raise
     return cure.exit_code
+
+
+def _cluster(ray: str | None) -> str | bool:
+    """What `--ray` asks for, as the library takes it: here, at an address, or not at all."""
+    return ray is not None and (ray == "local" or ray)
 
 
 @contextlib.contextmanager
@@ -343,7 +348,7 @@ def lab(  # noqa: PLR0917 - one parameter a flag
             quick=quick,
             seeds=seeds,
             workers=workers,
-            ray=ray is not None and (ray == "local" or ray),
+            ray=_cluster(ray),
             progress=progress,
         )
     if not done.experiments:

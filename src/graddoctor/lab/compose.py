@@ -12,6 +12,7 @@ from graddoctor.lab.experiment import Experiment, Picture
 from graddoctor.lab.judgement import answer, judge
 from graddoctor.lab.table import Numbers, Row, Table
 from graddoctor.show.lab import LabChart, LabReport, Mark, Tried
+from graddoctor.show.lab_words import counts
 from graddoctor.version import __version__
 
 
@@ -32,14 +33,8 @@ def compose_lab(experiments: Sequence[Tried], *, quick: bool = False, missing: S
 def _headline(experiments: Sequence[Tried], other: Sequence[Tried]) -> str:
     if len(experiments) == 1:
         return experiments[0].claim
-    counts = [f"{sum(one.verdict == kind for one in experiments)} {kind}" for kind in _kinds(experiments)]
-    told = f"Of {len(experiments)} claims, {', '.join(counts)}."
+    told = f"Of {len(experiments)} claims, {', '.join(f'{count} {kind}' for kind, count in counts(experiments))}."
     return told + (f" Other than foreseen: {', '.join(one.name for one in other)}." if other else "")
-
-
-def _kinds(experiments: Sequence[Tried]) -> list[str]:
-    order = ("reproduced", "only under these conditions", "not reproduced", "inconclusive")
-    return [kind for kind in order if any(one.verdict == kind for one in experiments)]
 
 
 def tried(experiment: Experiment, table: Table, *, seeds: int, seconds: float = 0.0, failed: str = "") -> Tried:

@@ -34,6 +34,13 @@ def steps_to(outcome: gd.Outcome, loss: float = GUESSING / 2) -> int:
     return int(below[0]) + outcome.steps_per_epoch if below.size else outcome.total_steps
 
 
+def last(outcome: gd.Outcome, guess: float = GUESSING) -> float:
+    """Mean loss over the last tenth of a run; at most what guessing costs, also where the run diverged."""
+    tail = outcome.losses[-max(len(outcome.losses) // 10, 1) :]
+    mean = float(tail.mean())
+    return min(mean, guess) if math.isfinite(mean) else guess
+
+
 def epochs(outcome: gd.Outcome, most: float = 1.2 * GUESSING) -> list[float]:
     """Mean loss of every epoch, at most so much: what is worse than guessing must not stretch the picture."""
     means = losses(outcome).reshape(-1, outcome.steps_per_epoch).mean(axis=1)

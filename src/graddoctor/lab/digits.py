@@ -48,9 +48,21 @@ class Shuffled:
         return math.ceil(len(_images()[0]) / self.size)
 
 
+def batch(size: int = 128, shape: tuple[int, ...] = (PIXELS,)) -> tuple[Tensor, Tensor]:
+    """Draw one batch, for a look."""
+    return next(iter(Shuffled(size, shape)))
+
+
 def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     """Cross entropy."""
     return cross_entropy(model(batch[0]), batch[1])
+
+
+def budget(model: nn.Module, drawn: tuple[Tensor, Tensor]) -> gd.Budget:
+    """Look at the gradient of a network on a batch."""
+    found = gd.probe(model, loss, [drawn]).budget
+    assert found is not None  # noqa: S101 - a network with weights has a gradient
+    return found
 
 
 def recipe(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, as_completed
 from contextlib import suppress
@@ -12,9 +11,10 @@ from graddoctor.errors import GraddoctorError, nearest
 from graddoctor.lab.compose import compose_lab, tried
 from graddoctor.lab.experiment import Experiment
 from graddoctor.lab.experiments import EXPERIMENTS
-from graddoctor.lab.table import Arm, Measured, Row, Table
+from graddoctor.lab.table import Measured, Row, Table
 from graddoctor.lab.workers import Performed, Run, hired
 from graddoctor.show.lab import LabReport, Tried
+from graddoctor.threads import cores
 from graddoctor.tracebacks import first_line
 
 Progress = Callable[[str, int, int, str], None]
@@ -73,14 +73,10 @@ def run(
     if seeds is not None and seeds < 2:  # noqa: PLR2004 - one draw has no spread
         raise GraddoctorError(f"seeds: expected at least 2, for an interval, got {seeds}")
     plans = [_Plan(one, quick=quick, seeds=seeds) for one in chosen]
-    _perform_all(plans, _cores() if workers is None else workers, ray=ray, progress=progress or (lambda *_: None))
+    _perform_all(plans, cores() if workers is None else workers, ray=ray, progress=progress or (lambda *_: None))
     done = [plan.outcome() for plan in plans if plan.finished]
     missing = [plan.experiment.name for plan in plans if not plan.finished]
     return compose_lab(done, quick=quick, missing=missing)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Plan:
@@ -90,7 +86,7 @@ class _Plan:
         self.experiment = experiment
         self.seeds = seeds or (experiment.quick_seeds if quick else experiment.seeds)
         arms = experiment.quick if quick else experiment.arms
-        self.runs: list[tuple[Arm, int]] = [(arm, seed) for seed in range(self.seeds) for arm in arms]
+        self.runs = [Run(experiment.measure, arm, seed) for seed in range(self.seeds) for arm in arms]
         self.given: dict[int, Measured] = {}
         self.seconds = 0.0
         self.failed = ""
@@ -98,9 +94,6 @@ class _Plan:
     @property
     def finished(self) -> bool:
         return bool(self.failed) or len(self.given) == len(self.runs)
-
-    def run(self, place: int) -> Run:
-        return Run(self.experiment.measure, *self.runs[place])
 
     def keep(self, place: int, future: Future[Performed]) -> None:
         """Take what a run gave; one experiment that fails costs none of the others."""
@@ -114,7 +107,9 @@ class _Plan:
         self.seconds += seconds
 
     def outcome(self) -> Tried:
-        table = Table([Row(*self.runs[place], self.given[place]) for place in sorted(self.given)])
+        table = Table(
+            [Row(run.arm, run.seed, self.given[place]) for place, run in enumerate(self.runs) if place in self.given]
+        )
         compose = functools.partial(tried, self.experiment, table, seeds=self.seeds, seconds=self.seconds)
         try:
             return compose(failed=self.failed)
@@ -140,8 +135,8 @@ def _perform_all(plans: Sequence[_Plan], workers: int, *, ray: str | bool, progr
         running: dict[Future[Performed], tuple[_Plan, int]] = {}
         progress("running", 0, total, plans[0].experiment.title)
         for plan in plans:
-            for place in range(len(plan.runs)):
-                future = staff.submit(plan.run(place))
+            for place, run in enumerate(plan.runs):
+                future = staff.submit(run)
                 if future.done():
                     keep(plan, place, future)
                 else:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 import graddoctor as gd
+from graddoctor.observe.readings import TemporalReading
 
 SYMBOLS = 4
 Batch = tuple[Tensor, Tensor]
@@ -113,6 +114,18 @@ def recipe(
         seed=seed,
         **{**given, **parts},
     )
+
+
+def batch(task: gd.Recipe) -> Batch:
+    """Draw a batch of a recipe of this file, for a look."""
+    drawn: Batch = next(iter(task.batches()))  # type: ignore[operator]
+    return drawn
+
+
+def through_time(task: gd.Recipe, model: nn.Module, drawn: Batch) -> TemporalReading:
+    """Look at the gradient of a network's one recurrent layer against the lag."""
+    (profile,) = gd.probe(model, task.loss, [drawn], through_time=True).temporal
+    return profile
 
 
 def open_gates(cell: nn.LSTM, steps: int | None = None, bias: float = 0.0) -> nn.LSTM:

@@ -1,15 +1,13 @@
-"""Plain stacks of layers, which most experiments train, and what is read off their training."""
+"""Plain stacks of layers, which most experiments train."""
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable
 
 import torch
 from torch import nn
 
-import graddoctor as gd
 from graddoctor.lab.digits import CLASSES, PIXELS
 
 Start = Callable[[torch.Tensor], object]
@@ -40,10 +38,3 @@ def stack(
                 nn.init.zeros_(linear.bias)
         layers += [linear, activation()]
     return nn.Sequential(*layers[:-1])
-
-
-def last_loss(outcome: gd.Outcome, guess: float = math.log(CLASSES)) -> float:
-    """Mean loss over the last tenth of a run; at most what guessing costs, also where the run diverged."""
-    tail = outcome.losses[-max(len(outcome.losses) // 10, 1) :]
-    mean = float(tail.mean())
-    return min(mean, guess) if math.isfinite(mean) else guess

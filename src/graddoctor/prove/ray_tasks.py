@@ -17,6 +17,7 @@ from graddoctor.prove.run_task import run_task
 from graddoctor.prove.serial import TaskExecutor
 from graddoctor.prove.task import Result, Setting, Task
 from graddoctor.prove.travel import Numerics, packed, unpacked
+from graddoctor.threads import cores
 from graddoctor.tracebacks import first_line
 
 GPU_SHARE = 0.25
@@ -189,8 +190,7 @@ def _knock(address: str) -> None:
 def thread_environment() -> dict[str, str]:
     """Thread counts of numerical libraries as they are here; Ray would set them to the task's CPUs."""
     told = {name: os.environ[name] for name in _THREADS if name in os.environ}
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return {"OMP_NUM_THREADS": str(cores), **told}
+    return {"OMP_NUM_THREADS": str(cores()), **told}
 
 
 def _told(room: dict[str, float]) -> str:

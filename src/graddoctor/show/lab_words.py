@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from graddoctor.show import words
-from graddoctor.show.lab import Answer, LabChart, LabReport, Tried
+from graddoctor.show.lab import Answer, LabChart, Tried
 from graddoctor.show.thin import pick
 
 ORDER = ("reproduced", "only under these conditions", "not reproduced", "inconclusive")
@@ -18,9 +18,9 @@ def verdict(one: Tried) -> str:
     return one.verdict if one.as_foreseen else f"{one.verdict} (foreseen: {one.foreseen})"
 
 
-def counts(report: LabReport) -> list[tuple[str, int]]:
+def counts(experiments: Sequence[Tried]) -> list[tuple[str, int]]:
     """How many experiments had which verdict."""
-    found = Counter[str](one.verdict for one in report.experiments)
+    found = Counter[str](one.verdict for one in experiments)
     return [(kind, found[kind]) for kind in ORDER if found[kind]]
 
 

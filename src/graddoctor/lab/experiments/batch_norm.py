@@ -35,10 +35,10 @@ def measure(seed: int, look: str, net: str, size: float) -> Measured:
     """Train at a learning rate, or look at so many layers."""
     if look == "training":
         outcome = gd.train(digits.recipe(partial(network, net, DEPTH), seed=seed, rate=size, epochs=10))
-        return {"accuracy": float(np.nan_to_num(outcome.evaluation or 0.0))}
-    batch = next(iter(digits.Shuffled(256)))
-    budget = gd.probe(network(net, int(size), width=256), digits.loss, [batch]).budget
-    return {"decades": budget.total if budget else math.nan, "theory": YANG * size if net == "normalized" else 0.0}
+        return {"accuracy": outcome.evaluation or 0.0}
+    batch = digits.batch(256)
+    budget = digits.budget(network(net, int(size), width=256), batch)
+    return {"decades": budget.total, "theory": YANG * size if net == "normalized" else 0.0}
 
 
 def _largest_rate(table: Table, net: str) -> Numbers:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
-import torch
 from torch import nn
 
 import graddoctor as gd
@@ -36,14 +35,9 @@ def measure(seed: int, look: str, kind: Literal["dense", "circular", "zeros"], d
     if look == "training":
         recipe = digits.recipe(partial(network, kind, depth), seed=seed, rate=0.01, shape=shape, epochs=10)
         return {"accuracy": gd.train(recipe).evaluation or 0.0}
-    batch = next(iter(digits.Shuffled(64, shape)))
-    lost = [_decades(network(kind, depth), batch) for _ in range(DRAWS)]
+    batch = digits.batch(64, shape)
+    lost = [digits.budget(network(kind, depth), batch).total for _ in range(DRAWS)]
     return {"decades": sum(lost) / DRAWS}
-
-
-def _decades(model: nn.Sequential, batch: tuple[torch.Tensor, torch.Tensor]) -> float:
-    budget = gd.probe(model, digits.loss, [batch]).budget
-    return budget.total if budget else 0.0
 
 
 def _less(table: Table, kind: str) -> Numbers:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
-import numpy as np
 from torch import Tensor, nn
 
 import graddoctor as gd
-from graddoctor.lab import digits
+from graddoctor.lab import curves, digits
 from graddoctor.lab.experiment import Experiment, Picture, Question, cross
-from graddoctor.lab.stacks import last_loss
 from graddoctor.lab.table import Measured, Numbers, Table
 
 WIDTH = 64
@@ -48,9 +45,7 @@ def measure(seed: int, net: str, depth: int, rate: float, epochs: int) -> Measur
     """Train on the digits, and look at the training loss."""
     recipe = digits.recipe(partial(network, net, depth), seed=seed, rate=rate, epochs=epochs)
     outcome = gd.train(recipe)
-    loss = last_loss(outcome)
-    curve = np.minimum(np.nan_to_num(outcome.losses.reshape(-1, 11).mean(axis=1), nan=math.log(10)), math.log(10))
-    return {"fit": -loss, "curve": curve.tolist()}
+    return {"fit": -curves.last(outcome), "curve": curves.epochs(outcome, most=curves.GUESSING)}
 
 
 def _worse(table: Table, net: str) -> Numbers:

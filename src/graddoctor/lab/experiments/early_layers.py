@@ -26,12 +26,12 @@ def measure(seed: int, depth: int, biases: bool) -> Measured:  # noqa: FBT001 - 
     recipe = digits.recipe(build, seed=seed, rate=0.03, epochs=EPOCHS[depth])
     looks = Every(len(digits.Shuffled(128)), _weights)
     outcome = gd.train(recipe, observer=looks)
-    probe = gd.probe(build(), digits.loss, [next(iter(digits.Shuffled(128)))])
+    budget = digits.budget(build(), digits.batch())
     trail = [*looks.readings, _weights(outcome.model)]
     far = np.array([[float((now - at).norm()) for now, at in zip(one, trail[0], strict=True)] for one in trail])
     sizes = np.array([float(weights.norm()) for weights in trail[0]])
     return {
-        "decades": probe.budget.total if probe.budget else np.nan,
+        "decades": budget.total,
         "lowest": min(curves.epochs(outcome)),
         "moved": np.log10(far[1] / sizes).tolist(),
         "half": np.argmax(far >= far[-1] / 2, axis=0).tolist(),

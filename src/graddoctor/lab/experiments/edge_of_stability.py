@@ -26,7 +26,7 @@ def _batch() -> tuple[Tensor, Tensor]:
     """The same images at every step."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        images, labels = next(iter(digits.Shuffled(SAMPLES)))
+        images, labels = digits.batch(SAMPLES)
     return images, one_hot(labels, digits.CLASSES).float()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -65,7 +64,7 @@ def network(net: str) -> nn.Sequential:
 def measure(seed: int, net: str, rate: float) -> Measured:
     """Train a network at a learning rate."""
     outcome = gd.train(digits.recipe(partial(network, net), seed=seed, rate=rate, epochs=10))
-    return {"accuracy": float(np.nan_to_num(outcome.evaluation or 0.0))}
+    return {"accuracy": outcome.evaluation or 0.0}
 
 
 def _best(table: Table, net: str) -> Numbers:

@@ -30,8 +30,7 @@ def measure(seed: int, look: str, start: str, rate: float) -> Measured:
     recipe = sequences.recipe("recall", lambda inputs: cell(start, inputs), LAG, seed=seed, rate=rate)
     if look == "training":
         return {"learnt": gd.train(recipe).evaluation or 0.0}
-    model, batch = recipe.model(), next(iter(recipe.batches()))  # type: ignore[operator]
-    (profile,) = gd.probe(model, recipe.loss, [batch], through_time=True).temporal
+    profile = sequences.through_time(recipe, recipe.model(), sequences.batch(recipe))
     return {"decades": profile.decades, "open": sum(dict(profile.gates)["forget"]) / LAG}
 
 

@@ -44,11 +44,11 @@ def measure(seed: int, start: str, precision: str, terms: int, rate: float) -> M
         epochs=15,
         precision=PRECISIONS[precision],
     )
-    model, batch = recipe.model(), next(iter(digits.Shuffled(128)))
+    model, batch = recipe.model(), digits.batch()
     true, seen = _gradients(model, batch, plain, None), _gradients(model, batch, loss, recipe.precision)
     lost = [float(((s == 0) & (t != 0)).sum() / (t != 0).sum()) for s, t in zip(seen, true, strict=True)]
     accuracy = gd.train(recipe.with_(loss=loss)).evaluation or 0.0
-    return {"lost": float(np.mean(lost)), "layers": lost, "accuracy": float(np.nan_to_num(accuracy))}
+    return {"lost": float(np.mean(lost)), "layers": lost, "accuracy": accuracy}
 
 
 def _gradients(model: nn.Module, batch: Any, loss: Any, precision: torch.dtype | None) -> list[Tensor]:

@@ -41,7 +41,7 @@ def measure(seed: int, look: str, activation: str, start: str, depth: int) -> Me
     build = partial(stack, depth, function, start=_start(start, scale))
     if look == "jacobian":
         body = nn.Sequential(*list(build())[:-1])  # without the output layer
-        inputs = next(iter(digits.Shuffled(8)))[0] / 10  # small, where tanh is near its slope of one
+        inputs = digits.batch(8)[0] / 10  # small, where tanh is near its slope of one
         found = [torch.linalg.svdvals(torch.func.jacrev(body)(image)).detach() for image in inputs]
         return {"kept": float(np.mean([_kept(values) for values in found]))}
     steps = [_steps(build, seed, rate) for rate in RATES]

@@ -28,8 +28,8 @@ def measure(seed: int, look: str, cell: str, lag: int, rate: float) -> Measured:
         return {"learnt": outcome.evaluation or 0.0}
     recipe = sequences.recipe("recall", CELLS[cell], lag, seed=seed, rate=rate)
     with torch.random.fork_rng():
-        batch = next(iter(recipe.batches()))  # type: ignore[operator]
-    (profile,) = gd.probe(recipe.model(), recipe.loss, [batch], through_time=True).temporal
+        batch = sequences.batch(recipe)
+    profile = sequences.through_time(recipe, recipe.model(), batch)
     return {"decades": profile.decades}
 
 

@@ -26,10 +26,10 @@ def measure(seed: int, *, activation: str, start: str, depth: int, rate: float, 
     cure = None if start == "torch" else CURES[activation]
     build = partial(stack, depth, ACTIVATIONS[activation], start=cure)
     recipe = digits.recipe(build, seed=seed, rate=rate, epochs=epochs)
-    probe = gd.probe(build(), digits.loss, [next(iter(digits.Shuffled(128)))])
+    budget = digits.budget(build(), digits.batch())
     outcome = gd.train(recipe)
     return {
-        "decades": probe.budget.total if probe.budget else math.nan,
+        "decades": budget.total,
         "left": float((curves.smooth(outcome) < 0.95 * curves.GUESSING).mean()),
         "steps": math.log10(curves.steps_to(outcome)),
         "loss": curves.epochs(outcome),

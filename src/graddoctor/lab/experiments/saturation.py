@@ -25,7 +25,7 @@ def measure(seed: int, look: str, activation: str, start: str, depth: int) -> Me
     build = partial(stack, depth, ACTIVATIONS[activation], start=STARTS[start])
     if look == "training":
         return _trained(partial(build, width=256), seed)
-    batch = next(iter(digits.Shuffled(128)))
+    batch = digits.batch()
     probes = [gd.probe(build(), digits.loss, [batch]) for _ in range(DRAWS)]
     lost = np.array([probe.budget.total for probe in probes if probe.budget])
     units = [[one for one in probe.activations if one.kind == activation] for probe in probes]

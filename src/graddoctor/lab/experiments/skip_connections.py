@@ -42,10 +42,9 @@ def measure(seed: int, look: str, net: str, activation: str, size: float) -> Mea
         return {"accuracy": gd.train(recipe).evaluation or 0.0}
     blocks = int(size)
     scale = 1.0 if net == "full branches" else blocks**-0.5
-    batch = next(iter(digits.Shuffled(64)))
-    probes = [gd.probe(residual(blocks, he_branch, width=256, scale=scale), digits.loss, [batch]) for _ in range(DRAWS)]
-    totals = [probe.budget.total for probe in probes if probe.budget]
-    return {"decades": sum(totals) / len(totals)}
+    batch = digits.batch(64)
+    build = partial(residual, blocks, he_branch, width=256, scale=scale)
+    return {"decades": sum(digits.budget(build(), batch).total for _ in range(DRAWS)) / DRAWS}
 
 
 def _gain(table: Table, activation: str) -> Numbers:

@@ -30,7 +30,7 @@ def measure(seed: int, weight_std: float, times: float, rate: float) -> Measured
     scale = gd.predict(depth=10, activation="tanh", weight_std=weight_std).correlation_scale
     depth = max(round(times * scale), 2)
     outcome = gd.train(digits.recipe(partial(stack, depth, nn.Tanh, start=start), seed=seed, rate=rate, epochs=15))
-    return {"accuracy": float(np.nan_to_num(outcome.evaluation or 0.0)), "depth": depth, "scale": scale}
+    return {"accuracy": outcome.evaluation or 0.0, "depth": depth, "scale": scale}
 
 
 def _limit(table: Table, weight_std: float) -> Numbers:

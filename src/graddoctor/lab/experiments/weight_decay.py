@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -34,7 +33,7 @@ def measure(seed: int, patient: str, decay: float, rate: float) -> Measured:
         optimizer=lambda model: torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, weight_decay=decay),
         epochs=20,
     )
-    return {"accuracy": float(np.nan_to_num(gd.train(recipe).evaluation or 0.0))}
+    return {"accuracy": gd.train(recipe).evaluation or 0.0}
 
 
 def _gain(table: Table, patient: str) -> Numbers:

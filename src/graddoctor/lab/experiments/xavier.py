@@ -30,13 +30,12 @@ def measure(seed: int, *, activation: str, start: str, depth: int, rate: float, 
     """Look at a network before it is trained, and at what training makes of it."""
     build = partial(stack, depth, ACTIVATIONS[activation], start=STARTS[start])
     recipe = digits.recipe(build, seed=seed, rate=rate, epochs=epochs)
-    probe = gd.probe(build(), digits.loss, [next(iter(digits.Shuffled(128)))])
+    budget = digits.budget(build(), digits.batch())
     theory = gd.predict(recipe)
     outcome = gd.train(recipe)
-    assert probe.budget is not None  # noqa: S101 - every one of these networks has a gradient
     return {
-        "decades": probe.budget.total,
-        "course": curves.course(probe.budget),
+        "decades": budget.total,
+        "course": curves.course(budget),
         "theory": curves.course(theory.budget),
         "accuracy": outcome.evaluation or 0.0,
         "sooner": -math.log10(curves.steps_to(outcome)),
