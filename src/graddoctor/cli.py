@@ -358,6 +358,46 @@ def lab(  # noqa: PLR0917 - one parameter a flag
 
 
 @app.command()
+def explain(
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="[TOPIC|FILE]", help="A condition, cause or remedy, or a saved checkup or cure (.json)."),
+    ] = None,
+    level: Annotated[
+        str | None, typer.Option(metavar="LEVEL", help="Tell it to a student, or to an engineer; both if left out.")
+    ] = None,
+    out: Out = None,
+    show: Annotated[bool, typer.Option("--open", help="Make a page of it, and open it in the browser.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Compute pictures in so many processes; one a core.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Explain a topic or a saved report; alone with --open or --out: the whole problem, as a page with pictures."""
+    from graddoctor.explain import command
+    from graddoctor.explain.listing import listing, listing_json
+    from graddoctor.show import Progress, check_writable
+
+    told = command.levelled(level)
+    if what is None and not (out or show):
+        typer.echo(listing_json() if json else listing())
+        return 0
+    paths = command.pages(out or (), show=show, story=what is None)
+    for path in paths:
+        check_writable(path)
+    if what is None:
+        from graddoctor.explain.story import save_story
+
+        with Progress() as progress:
+            save_story(paths, workers=workers, progress=progress)
+    else:
+        _show(command.explanation(what, told), json=json, out=paths)
+    if show:
+        typer.echo(command.opened(paths), err=True)
+    return 0
+
+
+@app.command()
 def report(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What `check` or `fix --out FILE.json` has written.")],
     out: Out = None,

@@ -8,6 +8,17 @@ from dataclasses import dataclass, field
 from typing import Self
 
 
+_TITLES = {
+    "vanishing": "Vanishing gradient",
+    "exploding": "Exploding gradient",
+    "recurrent_vanishing": "Gradient vanishing through time",
+    "recurrent_exploding": "Gradient exploding through time",
+    "non_finite": "Non-finite numbers",
+    "unscaled_input": "Unscaled input",
+    "graph": "Computation graph",
+}
+
+
 class _Term(enum.Enum):
     """A word of a diagnosis: its value is its name in JSON and on the command line, its docstring what a user reads."""
 
@@ -19,6 +30,11 @@ class _Term(enum.Enum):
         member._value_ = value
         member.__doc__ = sentence
         return member
+
+    @property
+    def title(self) -> str:
+        """A heading for it: ``"Learning rate too high"``."""
+        return _TITLES.get(self.value) or self.value.replace("_", " ").capitalize()
 
     @property
     def sentence(self) -> str:

@@ -10,6 +10,7 @@ wait for that either.
 
 from graddoctor.show.cure import AnyReport as AnyReport
 from graddoctor.show.cure import CureReport as CureReport
+from graddoctor.show.explanation import Explanation as Explanation
 from graddoctor.show.lab import LabReport as LabReport
 from graddoctor.show.markdown import to_markdown as to_markdown
 from graddoctor.show.notebook import notebook_html as notebook_html

@@ -12,9 +12,11 @@ import altair as alt
 import vl_convert
 from markupsafe import Markup
 
+from graddoctor.show import explanation_words
 from graddoctor.show._axes import Chart
 from graddoctor.show._templates import template
 from graddoctor.show.palette import DARK, LIGHT
+from graddoctor.show.words import topics_of
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def rendered(name: str, figures: Sequence[Figure], **values: Any) -> str:
     return template(name).render(
         **values,
         figures=figures,
+        topics=topics_of,
+        explain=explanation_words,
         light=Markup(LIGHT.css()),  # noqa: S704 - our own colours
         dark=Markup(DARK.css()),  # noqa: S704 - our own colours
         specs=_script_json({one.key: packed(one.spec) for one in figures}),

@@ -23,6 +23,7 @@ _ASCII = str.maketrans(
         "←": "<-",
         "×": "x",
     }
+    | {"•": "-", "▌": "|", "─": "-", "━": "-", "│": "|"}
     | {"·": "-", "‖": "||", "≤": "<=", "≥": ">=", "±": "+-", "≈": "~", "“": '"', "”": '"', "²": "^2", "√": "sqrt "}
     | {"\N{LEFT SINGLE QUOTATION MARK}": "'", "\N{RIGHT SINGLE QUOTATION MARK}": "'", "\u00a0": " ", "\u202f": " "}
 )
@@ -102,6 +103,12 @@ class Page:
         options = self.console.options.update(width=self.width - 3)
         for line in self.console.render_lines(table, options, pad=False):
             self.console.print(Text("   ").append_text(_line(line)), soft_wrap=True)
+
+    def print_lines(self, lines: Sequence[Sequence[Segment]]) -> None:
+        """Print lines that were laid out already; in plain text with plain characters."""
+        for line in lines:
+            shown = [Segment(self.clean(piece.text), piece.style) for piece in line if not piece.control]
+            self.console.print(_line(shown), soft_wrap=True)
 
     def code(self, text: str, language: str) -> None:
         """Print code as it is, so that it can be copied; coloured where there are colours."""

@@ -49,6 +49,8 @@ def findings(report: Report) -> Iterator[str]:
     """Give the findings of a checkup, a heading each."""
     for place, finding in enumerate(report.findings, start=1):
         yield from _finding(place, finding)
+    if topics := words.topics_of(report):
+        yield f"What this is: {codes([f'graddoctor explain {topic.name}' for topic in topics], 3)}"
 
 
 def budget(waterfall: Waterfall) -> Iterator[str]:

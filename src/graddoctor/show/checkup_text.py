@@ -50,6 +50,9 @@ def findings(page: Page, report: Report) -> None:
     for place, finding in enumerate(report.findings, start=1):
         page.gap()
         _finding(page, place, finding)
+    if more := words.explain(report):
+        page.gap()
+        page.say((more, QUIET))
 
 
 def _finding(page: Page, place: int, finding: Finding) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from graddoctor.errors import GraddoctorError
+from graddoctor.show.explanation import Explanation
 from graddoctor.show.faces import Faces
 from graddoctor.show.lab import LabReport
 from graddoctor.show.prediction import PredictionReport
@@ -253,5 +254,5 @@ class CureReport(Faces):
         return self
 
 
-AnyReport = Report | CureReport | PredictionReport | LabReport
+AnyReport = Report | CureReport | PredictionReport | LabReport | Explanation
 """What every face shows."""

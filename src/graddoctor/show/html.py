@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from graddoctor.show import checkup_html, cure_html, lab_html, prediction_html
+from graddoctor.show import checkup_html, cure_html, explanation_html, lab_html, prediction_html
 from graddoctor.show._page import DETAILS, Detail
 from graddoctor.show.cure import AnyReport, CureReport
+from graddoctor.show.explanation import Explanation
 from graddoctor.show.lab import LabReport
 from graddoctor.show.prediction import PredictionReport
 
@@ -29,4 +30,6 @@ def _page(report: AnyReport, detail: Detail) -> str:
         return prediction_html.page(report, detail)
     if isinstance(report, LabReport):
         return lab_html.page(report, detail)
+    if isinstance(report, Explanation):
+        return explanation_html.page(report, detail)
     return checkup_html.page(report, detail)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from graddoctor.show import checkup_markdown, cure_markdown, lab_markdown, prediction_markdown
+from graddoctor.show import checkup_markdown, cure_markdown, explanation_markdown, lab_markdown, prediction_markdown
 from graddoctor.show.cure import AnyReport, CureReport
+from graddoctor.show.explanation import Explanation
 from graddoctor.show.lab import LabReport
 from graddoctor.show.prediction import PredictionReport
 
@@ -22,4 +23,6 @@ def _blocks(report: AnyReport) -> Iterator[str]:
         return prediction_markdown.blocks(report)
     if isinstance(report, LabReport):
         return lab_markdown.blocks(report)
+    if isinstance(report, Explanation):
+        return explanation_markdown.blocks(report)
     return checkup_markdown.blocks(report)

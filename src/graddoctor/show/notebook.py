@@ -8,9 +8,10 @@ from typing import Any
 from markupsafe import Markup
 
 from graddoctor.show import attention as table
-from graddoctor.show import cure_words, lab_words, prediction_words, words
+from graddoctor.show import cure_words, explanation_html, lab_words, prediction_words, words
 from graddoctor.show._templates import template
 from graddoctor.show.cure import AnyReport, CureReport
+from graddoctor.show.explanation import Explanation
 from graddoctor.show.lab import LabReport
 from graddoctor.show.markdown import to_markdown
 from graddoctor.show.names import readable, readable_budget, readable_cure
@@ -43,6 +44,8 @@ def _of(report: AnyReport) -> tuple[str, dict[str, Any]]:
         return _of_cure(report)
     if isinstance(report, LabReport):
         return "lab_notebook.html.j2", {"report": report, "told": lab_words}
+    if isinstance(report, Explanation):
+        return "explanation_notebook.html.j2", explanation_html.values(report)
     return _of_prediction(report) if isinstance(report, PredictionReport) else _of_checkup(report)
 
 

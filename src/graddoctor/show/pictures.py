@@ -7,6 +7,7 @@ from graddoctor.show._axes import Chart
 from graddoctor.show.charts import budget_chart
 from graddoctor.show.cure import AnyReport, CureReport
 from graddoctor.show.cure_charts import budgets_chart, curves_chart
+from graddoctor.show.explanation import Explanation
 from graddoctor.show.lab import LabReport
 from graddoctor.show.lab_charts import lab_picture
 from graddoctor.show.names import readable, readable_budget, readable_cure
@@ -40,7 +41,7 @@ def _of(report: AnyReport) -> Chart | None:
         return prediction_chart(report.diagram, readable_budget(report.budget, report.classes))
     if isinstance(report, LabReport):
         return lab_picture(report.experiments[0]) if len(report.experiments) == 1 else None
-    return _of_checkup(readable(report))
+    return None if isinstance(report, Explanation) else _of_checkup(readable(report))
 
 
 def _of_checkup(report: Report) -> Chart | None:

@@ -22,6 +22,7 @@ from typing import Any, Literal, Union
 
 from graddoctor.errors import GraddoctorError
 from graddoctor.show.cure import CURE_SCHEMA, AnyReport, CureReport
+from graddoctor.show.explanation import EXPLANATION_SCHEMA, Explanation
 from graddoctor.show.lab import LAB_SCHEMA, LabReport
 from graddoctor.show.prediction import PREDICTION_SCHEMA, PredictionReport
 from graddoctor.show.report import SCHEMA, Report
@@ -34,6 +35,7 @@ _KINDS: dict[str, tuple[type, int]] = {
     "cure": (CureReport, CURE_SCHEMA),
     "prediction": (PredictionReport, PREDICTION_SCHEMA),
     "lab": (LabReport, LAB_SCHEMA),
+    "explanation": (Explanation, EXPLANATION_SCHEMA),
 }
 
 

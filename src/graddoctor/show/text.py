@@ -7,9 +7,10 @@ from typing import IO
 
 from rich.console import Console
 
-from graddoctor.show import checkup_text, cure_text, lab_text, prediction_text
+from graddoctor.show import checkup_text, cure_text, explanation_text, lab_text, prediction_text
 from graddoctor.show._terminal import Page
 from graddoctor.show.cure import AnyReport, CureReport
+from graddoctor.show.explanation import Explanation
 from graddoctor.show.lab import LabReport
 from graddoctor.show.prediction import PredictionReport
 
@@ -48,5 +49,7 @@ def _lay_out(page: Page, report: AnyReport) -> None:
         prediction_text.lay_out(page, report)
     elif isinstance(report, LabReport):
         lab_text.lay_out(page, report)
+    elif isinstance(report, Explanation):
+        explanation_text.lay_out(page, report)
     else:
         checkup_text.lay_out(page, report)

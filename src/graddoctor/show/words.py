@@ -7,18 +7,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from graddoctor.show.names import trimmed
-from graddoctor.show.report import Coverage, LagProfile, LossCurve, LossShare, Row, ThroughTime, Waterfall
+from graddoctor.show.report import Coverage, LagProfile, LossCurve, LossShare, Report, Row, ThroughTime, Waterfall
 from graddoctor.terms import Blame, Cause, Condition, Finding, Severity, Trial
-
-_TITLES: dict[Condition | Cause, str] = {
-    Condition.VANISHING: "Vanishing gradient",
-    Condition.EXPLODING: "Exploding gradient",
-    Condition.RECURRENT_VANISHING: "Gradient vanishing through time",
-    Condition.RECURRENT_EXPLODING: "Gradient exploding through time",
-    Condition.NON_FINITE: "Non-finite numbers",
-    Condition.UNSCALED_INPUT: "Unscaled input",
-    Cause.GRAPH: "Computation graph",
-}
+from graddoctor.topics import Topic, about
 
 _KINDS = {"rnn_tanh": "tanh cells", "rnn_relu": "ReLU cells", "lstm": "LSTM", "gru": "GRU", "loop": "a loop by hand"}
 
@@ -31,7 +22,7 @@ VERDICTS = {
 
 def title(term: Condition | Cause) -> str:
     """Name a condition or a cause as a heading: ``"Learning rate too high"``."""
-    return _TITLES.get(term) or spaced(term.value).capitalize()
+    return term.title
 
 
 def spaced(name: str) -> str:
@@ -137,6 +128,19 @@ def note(finding: Finding) -> str:
     """Tell what was noticed and does no harm, in a line."""
     where = f" in {listing(finding.modules, 3)}" if finding.modules else ""
     return f"{title(finding.condition)}{where}: {finding.summary or numbers(finding.numbers)}"
+
+
+def topics_of(report: Report) -> list[Topic]:
+    """The topics of what was found: conditions, then causes."""
+    conditions = [finding.condition for finding in report.findings]
+    causes = [blame.kind for finding in report.findings for blame in finding.causes]
+    return [about(term) for term in dict.fromkeys([*conditions, *causes])]
+
+
+def explain(report: Report) -> str:
+    """Say how to read more about what was found; empty where nothing was."""
+    commands = [f"graddoctor explain {topic.name}" for topic in topics_of(report)]
+    return f"What this is: {listing(commands, 3)}" if commands else ""
 
 
 def consequences(finding: Finding) -> str:
