@@ -28,9 +28,11 @@ from graddoctor.remedies.optimizer import rate
 from graddoctor.remedies.pharmacy import PHARMACY, prescribe
 from graddoctor.terms import Cause, Condition
 from graddoctor.testing import zoo
+from graddoctor.topics import recognised
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TOPICS = sorted((ROOT / "src" / "graddoctor" / "topics").glob("*.md"))
 LOOSE = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 TITLED = re.compile(r"# (\w+\.py)\n")
 
@@ -84,7 +86,7 @@ def called(page):
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=called)
+@pytest.mark.parametrize("page", [*PAGES, *TOPICS], ids=called)
 def test_a_page_does_what_it_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)  # a page may import what its commands have written
@@ -104,7 +106,14 @@ def test_links_between_pages_lead_somewhere(page):
 
 
 def _prose(page):
-    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"^```.*?^```", "", _whole(page), flags=re.MULTILINE | re.DOTALL)
+
+
+def _whole(page):
+    """A page with the topic that it shows."""
+    text = page.read_text(encoding="utf-8")
+    shown = re.fullmatch(r"```\{include\} (\S+/topics/\S+)\n```\n", text)
+    return (page.parent / shown[1]).read_text(encoding="utf-8") if shown else text
 
 
 def _anchors(page):
@@ -114,12 +123,12 @@ def _anchors(page):
 
 @pytest.mark.parametrize(("page", "kind"), [("conditions.md", Condition), ("causes.md", Cause)])
 def test_every_word_of_a_diagnosis_has_its_section(page, kind):
-    sections = re.findall(r"^## `(\w+)`\n\n> (.+)$", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.MULTILINE)
+    sections = re.findall(r"^## `(\w+)`\n\n> (.+)$", _whole(ROOT / "docs" / page), re.MULTILINE)
     assert dict(sections) == {member.name: member.sentence for member in kind}
 
 
 def _sections(page):
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    text = _whole(ROOT / "docs" / page)
     return dict(re.findall(r"^## `(\w+)`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
 
 
@@ -152,12 +161,12 @@ class TestRemedies:
         assert told == held
 
     def test_causes_without_remedies_are_named(self):
-        text = (ROOT / "docs" / "remedies.md").read_text(encoding="utf-8")
+        text = _whole(ROOT / "docs" / "remedies.md")
         section = text.partition("## No remedy yet\n")[2].partition("\n## ")[0]
         assert set(re.findall(r"`([A-Z_]+)`", section)) == {cause.name for cause in Cause if cause not in PHARMACY}
 
     def test_every_plain_function_that_an_edit_can_call_is_named(self):
-        text = (ROOT / "docs" / "remedies.md").read_text(encoding="utf-8")
+        text = _whole(ROOT / "docs" / "remedies.md")
         links = re.findall(r"\[(`[^\]]+`)\]\(\.\./src/graddoctor/remedies/plain/(\w+)\.py\)", text)
         told = {f"{file}.{name}" for names, file in links for name in re.findall(r"`(\w+)`", names)}
         modules = [
@@ -179,6 +188,8 @@ class TestRemedies:
             for remedy in (one for cause in PHARMACY for one in prescribe(cause, facts, [])):
                 fitting = [(s, c) for name, s, c in entries if re.fullmatch(name, remedy.name)]
                 assert len(fitting) == 1, remedy.name
+                found = recognised(remedy.name)
+                assert (found.source, found.costs) == fitting[0], remedy.name
                 assert fitting[0][0] == (remedy.source or "none") or remedy.source in fitting[0][0].split(", ")
                 assert (fitting[0][1] == "nothing") is not bool(remedy.cost) or "else nothing" in fitting[0][1]
                 seen.add(remedy.name)
@@ -204,7 +215,7 @@ def _remedies_told():
         for entry in re.split(r"^### ", text, flags=re.MULTILINE)[1:]:
             rows = re.findall(r"^\| (.+? (?:at|of) .+?) \| (.+?) \| (.+?) \|$", entry, re.MULTILINE)
             for name, cost, source in rows:
-                yield _pattern(name.partition(",")[0]), source, cost
+                yield _pattern(name.partition(" (")[0]), source, cost
             if not rows:
                 cost, source = (
                     re.search(rf"^- \*{word}\* (.+)$", entry, re.MULTILINE)[1] for word in ("costs", "source")
@@ -230,7 +241,7 @@ def _pattern(name):
     ],
 )
 def test_thresholds_in_the_text_are_those_in_the_code(pages, rooms):
-    text = "\n".join((ROOT / "docs" / page).read_text(encoding="utf-8") for page in pages)
+    text = "\n".join(_whole(ROOT / "docs" / page) for page in pages)
     told = re.findall(r"\*\*([\d.]+)( %)?\*\*[^*(]*\(`(\w+)\.(\w+)`\)", text)
     assert len(told) == len(re.findall(r"`\w+\.[A-Z_]+`", text)) >= 10
     for number, percent, file, name in told:

@@ -15,14 +15,19 @@ PAGES = {"CONTRIBUTING.md": "project/contributing.md", "CHANGELOG.md": "project/
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Rewrite such links in every page as it is read."""
+    """Rewrite such links in every page as it is read, and in what pages include."""
     app.connect("source-read", _rewrite)
+    app.connect("include-read", _rewrite_included)
     return {"parallel_read_safe": True}
 
 
 def _rewrite(app: Sphinx, docname: str, source: list[str]) -> None:
     page = Path(app.srcdir, docname)
     source[0] = LINK.sub(lambda link: _here(Path(app.srcdir), page, link), source[0])
+
+
+def _rewrite_included(app: Sphinx, relative: Path, docname: str, source: list[str]) -> None:
+    _rewrite(app, docname, source)
 
 
 def _here(docs: Path, page: Path, link: re.Match[str]) -> str:

@@ -358,10 +358,12 @@ def lab(  # noqa: PLR0917 - one parameter a flag
 
 
 @app.command()
-def explain(
+def explain(  # noqa: PLR0917 - one parameter a flag
     what: Annotated[
         str | None,
-        typer.Argument(metavar="[TOPIC|FILE]", help="A condition, cause or remedy, or a saved checkup or cure (.json)."),
+        typer.Argument(
+            metavar="[TOPIC|FILE]", help="A condition, cause or remedy, or a saved checkup or cure (.json)."
+        ),
     ] = None,
     level: Annotated[
         str | None, typer.Option(metavar="LEVEL", help="Tell it to a student, or to an engineer; both if left out.")

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-
 _TITLES = {
     "vanishing": "Vanishing gradient",
     "exploding": "Exploding gradient",

@@ -21,7 +21,7 @@ def times(decades: float) -> str:
     if many >= _MANY:
         return f"10^{abs(decades):.0f}"
     size, name = next((size, name) for size, name in _NAMES if many >= size)
-    return f"about {many / size:.2g} {name}" if many / size < 100 else f"about {round(many / size, -1):.0f} {name}"  # noqa: PLR2004
+    return f"about {many / size:.2g} {name}" if many / size < 100 else f"about {round(many / size, -1):.0f} {name}"
 
 
 def sentences(figures: Mapping[str, float]) -> Iterator[str]:
@@ -36,10 +36,12 @@ def _step(value: float) -> str:
 
 
 def _signal(value: float) -> str:
-    if abs(value) < 0.5:  # noqa: PLR2004 - less than half a decade is no change worth telling
+    if abs(value) < 0.5:
         return ""
     way = "smaller" if value < 0 else "larger"
-    return f"What tells one sample from another is {times(value)} times {way} at the end of the network than at its input."
+    return (
+        f"What tells one sample from another is {times(value)} times {way} at the end of the network than at its input."
+    )
 
 
 def _over_time(value: float) -> str:
@@ -48,7 +50,9 @@ def _over_time(value: float) -> str:
 
 
 TOLD: dict[str, Callable[[float], str]] = {
-    "decades_lost": lambda v: f"The gradient is {times(v)} times smaller at the first layer than at the last hidden one.",
+    "decades_lost": lambda v: (
+        f"The gradient is {times(v)} times smaller at the first layer than at the last hidden one."
+    ),
     "decades_lost_per_layer": lambda v: f"On average a layer hands on {percent(10**-v)} of the gradient that it gets.",
     "decades_gained": lambda v: (
         f"The gradient is {times(v)} times larger at the first layer than at the last hidden one." if v > 0 else ""
@@ -59,7 +63,9 @@ TOLD: dict[str, Callable[[float], str]] = {
     "first_nonfinite_step": lambda v: f"From step {v:,.0f} on there are numbers that are infinite or NaN.",
     "signal_decades": _signal,
     "signal_change_decades": lambda v: (
-        f"What tells one sample from another changes its size {times(v)}-fold from the input to the end." if v > 1 else ""
+        f"What tells one sample from another changes its size {times(v)}-fold from the input to the end."
+        if v > 1
+        else ""
     ),
     "step": _step,
     "layers": lambda v: f"It concerns {number(int(v), 'layer')}.",
@@ -76,9 +82,13 @@ TOLD: dict[str, Callable[[float], str]] = {
     "last_loss": lambda v: f"It ended at {figure(v)}.",
     "late_spread": lambda v: f"Late in the run, the loss of single steps spreads by {percent(v)} of its mean.",
     "rising_epochs_share": lambda v: f"{percent(v)} of the later epochs ended higher than the one before.",
-    "zero_gradient_share": lambda v: f"{percent(v)} of all entries of the gradient are exactly zero." if v > 0.1 else "",  # noqa: PLR2004
-    "unchanged_share": lambda v: f"Up to {percent(v)} of a parameter's entries stay as they are in a step." if v else "",
-    "loss_over_constant": lambda v: f"The first loss is {v:.2g} times that of a constant answer." if v > 2 else "",  # noqa: PLR2004
+    "zero_gradient_share": lambda v: (
+        f"{percent(v)} of all entries of the gradient are exactly zero." if v > 0.1 else ""
+    ),
+    "unchanged_share": lambda v: (
+        f"Up to {percent(v)} of a parameter's entries stay as they are in a step." if v else ""
+    ),
+    "loss_over_constant": lambda v: f"The first loss is {v:.2g} times that of a constant answer." if v > 2 else "",
     "identical_layers": lambda v: f"{number(int(v), 'layer')} begin with units that are all alike." if v else "",
     "decades_over_time": _over_time,
     "decades_per_time_step": lambda v: f"One time step multiplies it by {10**v:.2g}.",

@@ -124,7 +124,9 @@ def _plainly(finding: Finding) -> Iterator[Passage]:
         yield Passage("What causes it", "\n".join(f"- {_blamed(blame)}" for blame in finding.causes), "student")
         first = about(finding.causes[0].kind)
         yield Passage("What to do", first.part("What to do"), "student")
-    yield Passage("What else undoes it" if finding.causes else "What undoes it", found.part("What undoes it"), "student")
+    yield Passage(
+        "What else undoes it" if finding.causes else "What undoes it", found.part("What undoes it"), "student"
+    )
     yield Passage("What does not", found.part("What does not"), "student")
     if finding.consequences:
         others = ", ".join(one.title.lower() for one in finding.consequences)

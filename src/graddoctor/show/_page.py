@@ -90,7 +90,7 @@ def rendered(name: str, figures: Sequence[Figure], **values: Any) -> str:
         explain=explanation_words,
         light=Markup(LIGHT.css()),  # noqa: S704 - our own colours
         dark=Markup(DARK.css()),  # noqa: S704 - our own colours
-        specs=_script_json({one.key: packed(one.spec) for one in figures}),
+        specs=script_json({one.key: packed(one.spec) for one in figures}),
         bundle=_bundle() if figures else "",
     )
 
@@ -109,7 +109,7 @@ def _vegalite() -> str:
     return wanted if wanted in offered else offered[-1]
 
 
-def _script_json(data: Any) -> Markup:
+def script_json(data: Any) -> Markup:
     """JSON that can stand in a script element: nothing in it ends the element or opens a comment."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704 - escaped

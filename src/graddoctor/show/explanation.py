@@ -32,7 +32,7 @@ class Subject:
     name
         The topic it belongs to; empty where it is none.
     kind
-        What it is: ``"condition"``, ``"cause"``, ``"remedy"``, ``"finding"`` or ``"network"``.
+        What it is: ``"condition"``, ``"cause"``, ``"remedy"``, ``"finding"``, ``"note"`` or ``"network"``.
     title, sentence
         What it is called, and what it is in one sentence.
     passages

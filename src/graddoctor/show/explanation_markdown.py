@@ -28,8 +28,10 @@ def _subject(subject: Subject) -> Iterator[str]:
     for level, name in told.levels(subject):
         yield f"### {name}"
         for passage in subject.at(level):
-            yield f"**{passage.label}.** {told.unlinked(passage.text)}" if _is_prose(passage.text) else (
-                f"**{passage.label}.**\n\n{told.unlinked(passage.text)}"
+            yield (
+                f"**{passage.label}.** {told.unlinked(passage.text)}"
+                if _is_prose(passage.text)
+                else (f"**{passage.label}.**\n\n{told.unlinked(passage.text)}")
             )
 
 

@@ -132,7 +132,7 @@ def note(finding: Finding) -> str:
 
 def topics_of(report: Report) -> list[Topic]:
     """The topics of what was found: conditions, then causes."""
-    conditions = [finding.condition for finding in report.findings]
+    conditions: list[Condition | Cause] = [finding.condition for finding in report.findings]
     causes = [blame.kind for finding in report.findings for blame in finding.causes]
     return [about(term) for term in dict.fromkeys([*conditions, *causes])]
 

@@ -116,4 +116,12 @@ def _remedy(cause: Cause, heading: str, text: str) -> Topic:
         parts.insert(1, ("Variants", table[0]))
     rows = [] if table is None else [map(str.strip, row.strip("| ").split("|")) for row in table[0].splitlines()[2:]]
     sentence = re.split(r"(?<=[.:;])\s", unmarked(begin), maxsplit=1)[0].rstrip(":;") if begin else ""
-    return Topic("remedy", slug(heading), heading, " ".join(sentence.split()), tuple(parts), cause, tuple(Variant(*row) for row in rows))
+    return Topic(
+        "remedy",
+        slug(heading),
+        heading,
+        " ".join(sentence.split()),
+        tuple(parts),
+        cause,
+        tuple(Variant(*row) for row in rows),
+    )

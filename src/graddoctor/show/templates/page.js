@@ -10,12 +10,13 @@
   };
   const specs = JSON.parse(document.getElementById("specs").textContent, unpack);
   const options = { actions: false, renderer: "svg", ast: true, mode: "vega-lite", tooltip: { theme: "page" } };
-  const drawings = [...document.querySelectorAll("[data-chart]")].map((place) =>
-    vegaEmbed(place, specs[place.dataset.chart], options).catch((problem) => {
+  const drawings = [...document.querySelectorAll("[data-chart]")].map((place) => {
+    place.drawing = vegaEmbed(place, specs[place.dataset.chart], options);
+    return place.drawing.catch((problem) => {
       place.textContent = "This chart could not be drawn.";
       console.error(problem);
-    }),
-  );
+    });
+  });
   Promise.all(drawings).then(() => { document.documentElement.dataset.drawn = drawings.length; });
 
   // Paper cannot be clicked: open everything for it, and close again what was closed.

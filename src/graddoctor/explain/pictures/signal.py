@@ -1,0 +1,60 @@
+"""The way forward: what tells two samples apart, layer by layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+
+from graddoctor.explain.figures import times
+from graddoctor.explain.picture import Picture, adjustable, chosen, decades_y, depth_x, finite, ruled
+from graddoctor.explain.pictures.flow import ACTIVATION, FLOW, SCALE
+from graddoctor.lab.table import Table
+from graddoctor.show import _axes as axes
+from graddoctor.show._axes import Chart
+from graddoctor.show.palette import PAGE
+
+_CONTROLS = (ACTIVATION, SCALE)
+_DEEPEST = 20
+_ROUNDED = -6.5  # decades at which float32 has rounded samples to one
+
+
+def draw(table: Table) -> Chart:
+    """Draw the spread between samples against that of the first layer."""
+    rows = [
+        {**row.arm, "layer": place + 1, "decades": finite(decades, 2)}
+        for row in table.rows
+        for place, decades in enumerate(row.values[f"signal {_DEEPEST}"])  # type: ignore[arg-type]
+    ]
+    x = depth_x("layer", "layer, from the input")
+    y = decades_y("decades", "differences between samples, decades", -9, 9)
+    tips = [alt.Tooltip("layer:Q", title="layer"), alt.Tooltip("decades:Q", title="decades", format="+.2f")]
+    line = (
+        alt.Chart(axes.data(rows))
+        .transform_filter(f"{chosen('activation', 'scale')} && isValid(datum.decades)")
+        .mark_line(point=alt.OverlayMarkDef(color=PAGE.gained), color=PAGE.gained, strokeWidth=2, clip=True)
+        .encode(x=x, y=y, tooltip=tips)
+    )
+    return adjustable([ruled(), line], _CONTROLS)
+
+
+def told(table: Table, **setting: Any) -> str:
+    """What is left of the differences after ten layers and at the end."""
+    (decades,) = table.where(**setting).of(f"signal {_DEEPEST}")
+    tenth, last = decades[9], decades[-1]
+    if last < _ROUNDED:
+        gone = next(place for place, value in enumerate(decades, start=1) if value < _ROUNDED)
+        return f"After {gone} layers all samples are the same to float32: no optimizer can tell them apart any more."
+    way = "smaller" if tenth < 0 else "larger"
+    return f"In the tenth layer, what tells samples apart is {times(tenth)} times {way} than in the first."
+
+
+SIGNAL = Picture(
+    "signal",
+    "What is left of the differences between samples",
+    f"Spread between 64 handwritten digits in each layer of a network of {_DEEPEST} layers, against the first.",
+    FLOW,
+    _CONTROLS,
+    draw,
+    told,
+)
