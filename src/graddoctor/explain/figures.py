@@ -53,7 +53,9 @@ TOLD: dict[str, Callable[[float], str]] = {
     "decades_lost": lambda v: (
         f"The gradient is {times(v)} times smaller at the first layer than at the last hidden one."
     ),
-    "decades_lost_per_layer": lambda v: f"On average a layer hands on {percent(10**-v)} of the gradient that it gets.",
+    "decades_lost_per_layer": lambda v: (
+        f"On average a layer hands on {percent(10**-v)} of the gradient that it gets." if v > 0 else ""
+    ),
     "decades_gained": lambda v: (
         f"The gradient is {times(v)} times larger at the first layer than at the last hidden one." if v > 0 else ""
     ),
@@ -91,7 +93,7 @@ TOLD: dict[str, Callable[[float], str]] = {
     "loss_over_constant": lambda v: f"The first loss is {v:.2g} times that of a constant answer." if v > 2 else "",
     "identical_layers": lambda v: f"{number(int(v), 'layer')} begin with units that are all alike." if v else "",
     "decades_over_time": _over_time,
-    "decades_per_time_step": lambda v: f"One time step multiplies it by {10**v:.2g}.",
+    "decades_per_time_step": lambda v: f"One time step multiplies it by {10 ** min(v, 300):.2g}.",
     "time_steps": lambda v: f"The sequence has {v:,.0f} steps.",
     "horizon_3_decades_steps": lambda v: f"After {v:,.0f} steps back, a thousandth of it is left.",
     "absmax": lambda v: f"The largest entry has a magnitude of {figure(v)}.",

@@ -16,6 +16,7 @@ from graddoctor.show._axes import Chart
 from graddoctor.show.palette import PAGE, SERIES
 
 HEIGHT = 300
+_NARROW = 45  # letters that a telephone has room for
 _ZERO = "datum.value == 0 ? '0' : datum.label"
 
 Rows = list[dict[str, Any]]
@@ -116,11 +117,12 @@ def chosen(*names: str) -> str:
     return " && ".join(f"datum.{name} == {name}" for name in names)
 
 
-def coloured(field: str, names: Mapping[str, str] | tuple[str, ...], *, below: bool = False) -> alt.Color:
+def coloured(field: str, names: Mapping[str, str] | tuple[str, ...]) -> alt.Color:
     """Colour by a name, in a fixed order, so that colours stay when the setting changes."""
     colours = dict(names) if isinstance(names, Mapping) else dict(zip(names, SERIES, strict=False))
     scale = alt.Scale(domain=[*colours], range=[*colours.values()])
-    legend = alt.Legend(orient="bottom" if below else "top", columns=5, labelLimit=220)
+    columns = 5 if sum(map(len, colours)) < _NARROW else 2
+    legend = alt.Legend(orient="top", columns=columns, labelLimit=220)
     return alt.Color(f"{field}:N", title=None, scale=scale, legend=legend)
 
 

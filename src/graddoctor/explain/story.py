@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import as_completed
+from concurrent.futures import Future, as_completed
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -16,7 +16,7 @@ from graddoctor.errors import GraddoctorError
 from graddoctor.explain.of_topic import subject
 from graddoctor.explain.picture import Control, Picture, Study
 from graddoctor.lab.table import Row, Table
-from graddoctor.lab.workers import Run, hired
+from graddoctor.lab.workers import Performed, Run, hired
 from graddoctor.recording import environment
 from graddoctor.show import explanation_words as told
 from graddoctor.show._page import Figure, figure, quick, rendered, script_json
@@ -81,10 +81,14 @@ def save_story(paths: Sequence[Path], *, workers: int | None = None, progress: P
     """
     page = story(workers=workers, progress=progress)
     for path in paths:
-        try:
-            path.write_text(page, encoding="utf-8")
-        except OSError as problem:
-            raise GraddoctorError(f"cannot write the page to {str(path)!r}: {problem.strerror or problem}") from None
+        _write(page, path)
+
+
+def _write(page: str, path: Path) -> None:
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as problem:
+        raise GraddoctorError(f"cannot write the page to {str(path)!r}: {problem.strerror or problem}") from None
 
 
 def story(
@@ -137,13 +141,23 @@ def perform(studies: Sequence[Study], workers: int, progress: Progress) -> dict[
     """Run everything that the pictures show, side by side; all runs begin with the same seed."""
     runs = [(study, Run(study.measure, arm, 0)) for study in studies for arm in study.arms]
     given: dict[int, Row] = {}
+
+    def keep(place: int, future: Future[Performed]) -> None:
+        study, run = runs[place]
+        given[place] = Row(run.arm, run.seed, future.result()[0])
+        progress("computing", len(given), len(runs), study.name)
+
     with hired(min(workers, len(runs)), ray=False) as staff:
         progress("computing", 0, len(runs), studies[0].name)
-        futures = {staff.submit(run): place for place, (_, run) in enumerate(runs)}
-        for future in as_completed(futures):
-            study, run = runs[futures[future]]
-            given[futures[future]] = Row(run.arm, run.seed, future.result()[0])
-            progress("computing", len(given), len(runs), study.name)
+        waiting: dict[Future[Performed], int] = {}
+        for place, (_, run) in enumerate(runs):
+            future = staff.submit(run)
+            if future.done():
+                keep(place, future)
+            else:
+                waiting[future] = place
+        for future in as_completed(waiting):
+            keep(waiting[future], future)
     return {
         study.name: Table([given[place] for place, (one, _) in enumerate(runs) if one is study]) for study in studies
     }

@@ -38,8 +38,8 @@ def told(table: Table, patient: str, depth: int) -> str:
     right = {remedy: float(here.of("accuracy", remedy=remedy)[0]) for remedy in REMEDIES}
     given = right.pop(NOTHING)
     ranked = sorted(right.items(), key=lambda pair: -pair[1])
-    well = [f"{name} {percent(share)}" for name, share in ranked if share >= _MUCH]
-    badly = [f"{name} {percent(share)}" for name, share in ranked if share < _MUCH]
+    well = [f"{name} ({percent(share)})" for name, share in ranked if share >= _MUCH]
+    badly = [f"{name} ({percent(share)})" for name, share in ranked if share < _MUCH]
     said = [f"As it is, {percent(given)} of the digits in the test set are read correctly."]
     said += [f"Nine of ten and more with {listing(well, 8)}."] if well else ["Nothing here reaches nine of ten."]
     return " ".join([*said, *([f"Not with {listing(badly, 8)}."] if badly else [])])
