@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import cross_entropy, mse_loss, one_hot
 
 import graddoctor as gd
 from graddoctor.observe.readings import TemporalReading
 
 SYMBOLS = 4
+COPIED, COPIES = 8, 3
 Batch = tuple[Tensor, Tensor]
 
 
@@ -22,7 +23,7 @@ Batch = tuple[Tensor, Tensor]
 class Task:
     """Sequences of shape (batch, steps, inputs) and what is to be said at their end.
 
-    ``guess`` is the loss of the best constant answer.
+    ``guess`` is the loss of the best constant answer, ``answers`` at how many steps there is one.
     """
 
     draw: Callable[[int, int], Batch]
@@ -30,6 +31,7 @@ class Task:
     outputs: int
     guess: float
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
+    answers: int = 1
 
 
 def _recall(size: int, steps: int) -> Batch:
@@ -51,9 +53,34 @@ def _adding(size: int, steps: int) -> Batch:
     return torch.stack([numbers, marks], dim=2), target[:, None]
 
 
+def _temporal_order(size: int, steps: int) -> Batch:
+    """Two of two symbols, near the start and before the middle, among four that say nothing: which of them, and when.
+
+    Source: Hochreiter, Schmidhuber 1997; the places are those of Pascanu, Mikolov, Bengio 2013.
+    """
+    symbols = torch.randint(SYMBOLS, (size, steps)) + 2
+    told = torch.randint(2, (size, 2))
+    for place, tenth in enumerate((1, 4)):
+        near = torch.randint(tenth * steps // 10, (tenth + 1) * steps // 10 + 1, (size,))
+        symbols[torch.arange(size), near] = told[:, place]
+    return one_hot(symbols, SYMBOLS + 2).float(), 2 * told[:, 0] + told[:, 1]
+
+
+def _copying(size: int, lag: int) -> Batch:
+    """Three of eight symbols, a lag of blanks, and three signs at which to say them again.
+
+    Source: Hochreiter, Schmidhuber 1997; in this form Arjovsky, Shah, Bengio 2016.
+    """
+    told = torch.randint(COPIED, (size, COPIES))
+    blanks, signs = torch.full((size, lag), COPIED), torch.full((size, COPIES), COPIED + 1)
+    return one_hot(torch.cat([told, blanks, signs], dim=1), COPIED + 2).float(), told
+
+
 TASKS = {
     "recall": Task(_recall, SYMBOLS, SYMBOLS, math.log(SYMBOLS)),
     "adding": Task(_adding, 2, 1, 1 / 6, mse_loss),
+    "temporal order": Task(_temporal_order, SYMBOLS + 2, 4, math.log(4)),
+    "copying": Task(_copying, COPIED + 2, COPIED, math.log(COPIED), answers=COPIES),
 }
 
 
@@ -71,16 +98,18 @@ class Fresh:
 
 
 class AtTheEnd(nn.Module):
-    """A recurrent layer, and an answer from its last state."""
+    """A recurrent layer, and an answer from its last state; or one from each of its last states."""
 
-    def __init__(self, cell: nn.RNNBase, outputs: int) -> None:
+    def __init__(self, cell: nn.RNNBase, outputs: int, answers: int = 1) -> None:
         super().__init__()
-        self.cell, self.output = cell, nn.Linear(cell.hidden_size, outputs)
+        self.cell, self.output, self.answers = cell, nn.Linear(cell.hidden_size, outputs), answers
 
     def forward(self, x: Tensor) -> Tensor:
-        """Answer, from sequences of shape (batch, steps, inputs)."""
-        answer: Tensor = self.output(self.cell(x)[0][:, -1])
-        return answer
+        """Answer, from sequences of shape (batch, steps, inputs): (batch, outputs), or (batch, outputs, answers)."""
+        states = self.cell(x)[0]
+        last = states[:, -1] if self.answers == 1 else states[:, -self.answers :]
+        answer: Tensor = self.output(last)
+        return answer if self.answers == 1 else answer.transpose(1, 2)
 
 
 def recipe(
@@ -107,7 +136,7 @@ def recipe(
         "evaluate": learnt,
     }
     return gd.Recipe(
-        model=lambda: AtTheEnd(cell(task.inputs), task.outputs),
+        model=lambda: AtTheEnd(cell(task.inputs), task.outputs, task.answers),
         loss=loss,
         batches=lambda: Fresh(task, lag, steps, 64),
         epochs=1,
