@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from collections.abc import Callable
+from typing import Any
 
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from graddoctor.show.explanation import Level, Subject
+from graddoctor.show.explanation import Explanation, Level, Subject
 
 LEVELS: tuple[tuple[Level, str], ...] = (("student", "In short"), ("engineer", "In depth"))
 
 _LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]*)\)")
 _TOPIC = re.compile(r"(?:conditions|causes|remedies)?(?:\.md)?#([\w-]+)")
+
+
+def values(report: Explanation) -> dict[str, Any]:
+    """What the templates of an explanation need."""
+    here = {subject.name for subject in report.subjects}
+    return {
+        "report": report,
+        "told": sys.modules[__name__],
+        "prose": functools.partial(marked_up, here=here.__contains__),
+        "alone": len(report.subjects) == 1 and report.verdict == "explained",
+    }
 
 
 def levels(subject: Subject) -> list[tuple[Level, str]]:

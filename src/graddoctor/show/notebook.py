@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from graddoctor.show import attention as table
-from graddoctor.show import cure_words, explanation_html, lab_words, prediction_words, words
+from graddoctor.show import cure_words, explanation_words, lab_words, prediction_words, words
 from graddoctor.show._templates import template
 from graddoctor.show.cure import AnyReport, CureReport
 from graddoctor.show.explanation import Explanation
@@ -45,7 +45,7 @@ def _of(report: AnyReport) -> tuple[str, dict[str, Any]]:
     if isinstance(report, LabReport):
         return "lab_notebook.html.j2", {"report": report, "told": lab_words}
     if isinstance(report, Explanation):
-        return "explanation_notebook.html.j2", explanation_html.values(report)
+        return "explanation_notebook.html.j2", explanation_words.values(report)
     return _of_prediction(report) if isinstance(report, PredictionReport) else _of_checkup(report)
 
 

@@ -22,7 +22,7 @@ from graddoctor.lab.looking import Every
 from graddoctor.lab.table import Measured
 from graddoctor.theory import gain
 
-WIDTH, EPOCHS = 64, 20
+WIDTH, EPOCHS = 64, 16
 RATES, ADAM_RATES = (0.01, 0.1), (0.001, 0.003)
 POINTS = 44
 """Points of a curve of losses."""

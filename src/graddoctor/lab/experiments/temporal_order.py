@@ -64,16 +64,17 @@ EXPERIMENT = Experiment(
     "about 20 steps on; clipping helps, most where the weights start large; with a penalty on gradients whose norm "
     "changes from state to state, all runs succeed over 50 to 200 steps.",
     scaled="50 tanh units and batches of 20 as there, but 800 steps of SGD, the best of two rates, and a penalty of 1 "
-    "instead of 4; sequences of 50 steps from orthogonal weights, of 25 from torch's own start. Who learns from which "
-    "start must carry over; how far need not: with many more steps, clipping alone reaches further too.",
-    lesson="Clipping saves what has a gradient to save. A start that keeps the gradient needs no more, and "
-    "gains nothing from a penalty; where it fades over the lag, clipping changes nothing: take another start, or a "
-    "penalty that keeps its norm.",
+    "instead of 4; sequences of 35 steps from orthogonal weights, of 25 from torch's own start. Who learns from which "
+    "start must carry over; how far need not: with many more steps, clipping alone reaches further too. A quick look "
+    "has one rate and fewer steps; over its 25 steps back, plain SGD learns as well, at a tenth of that rate.",
+    lesson="Clipping saves what has a gradient to save: it allows rates at which plain SGD is thrown out of place. "
+    "Where the gradient fades over the lag, it changes nothing: take another start, or a penalty that keeps its norm.",
     measure=measure,
-    arms=cross(start=("orthogonal",), way=WAYS, lag=(50,), rate=(0.01, 0.1), steps=(800,))
+    arms=cross(start=("orthogonal",), way=WAYS[:2], lag=(35,), rate=(0.01, 0.1), steps=(800,))
     + cross(start=("torch",), way=WAYS, lag=(25,), rate=(0.1, 0.3), steps=(800,)),
     quick=cross(start=("orthogonal",), way=WAYS[:2], lag=(25,), rate=(0.1,), steps=(350,))
     + cross(start=("torch",), way=WAYS[1:], lag=(20,), rate=(0.3,), steps=(450,)),
+    seeds=10,
     quick_seeds=4,
     questions=(
         Question(
