@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import graddoctor
-from graddoctor.explain.figures import TOLD, sentences, times
+from graddoctor.explain.figures import TOLD, sentences, sized, times
 
 RULES = Path(graddoctor.__file__).parent / "diagnose"
 
@@ -56,6 +56,10 @@ def test_every_sentence_is_one_or_none(name, value):
     said = list(sentences({name: value}))
     assert len(said) <= 1
     assert all(one.endswith(".") and "nan" not in one.lower().split() for one in said)
+
+
+def test_a_size_is_the_same_smaller_or_larger():
+    assert [sized(decades) for decades in (0.2, -4.08, 1.0)] == ["as large", "12,000 times smaller", "10 times larger"]
 
 
 def test_what_is_no_number_or_not_known_is_not_told():

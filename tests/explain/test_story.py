@@ -8,6 +8,7 @@ import pytest
 
 from graddoctor.errors import GraddoctorError
 from graddoctor.explain import story
+from graddoctor.explain.lively import raised
 from graddoctor.explain.picture import Control, Picture, Study, adjustable
 from graddoctor.explain.pictures import PICTURES, training
 from graddoctor.lab.experiment import cross
@@ -102,7 +103,7 @@ def test_runs_of_a_study_are_shared_and_in_order():
 
 
 def test_powers_of_ten_are_set_as_such():
-    assert story.raised("10^-17 and 10^8, not 2^8") == "10⁻¹⁷ and 10⁸, not 2^8"
+    assert raised("10^-17 and 10^8, not 2^8") == "10⁻¹⁷ and 10⁸, not 2^8"
 
 
 def contrast(one, other):

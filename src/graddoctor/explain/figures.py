@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from graddoctor.show.words import figure, number, percent, signed
 
 _MILLION, _MANY, _SMALL = 1e6, 1e15, 10
+SAME = 0.3
+"""Decades within which sizes count as the same: a factor of two."""
+
 _NAMES = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"))
 
 
@@ -22,6 +25,11 @@ def times(decades: float) -> str:
         return f"10^{abs(decades):.0f}"
     size, name = next((size, name) for size, name in _NAMES if many >= size)
     return f"about {many / size:.2g} {name}" if many / size < 100 else f"about {round(many / size, -1):.0f} {name}"
+
+
+def sized(decades: float) -> str:
+    """What so many decades make of a size: ``"as large"``, ``"12,000 times smaller"``."""
+    return "as large" if abs(decades) < SAME else f"{times(decades)} times {'smaller' if decades < 0 else 'larger'}"
 
 
 def sentences(figures: Mapping[str, float]) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, as_completed
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -13,15 +12,15 @@ from typing import Any
 from markupsafe import Markup
 
 from graddoctor.errors import GraddoctorError
+from graddoctor.explain.lively import Lively, lively
 from graddoctor.explain.of_topic import subject
-from graddoctor.explain.picture import Control, Picture, Study
+from graddoctor.explain.picture import Picture, Study
 from graddoctor.lab.table import Row, Table
-from graddoctor.lab.workers import Performed, Run, hired
+from graddoctor.lab.workers import Run, finished, hired
 from graddoctor.recording import environment
 from graddoctor.show import explanation_words as told
-from graddoctor.show._page import Figure, figure, quick, rendered, script_json
+from graddoctor.show._page import quick, rendered, script_json
 from graddoctor.show._templates import template
-from graddoctor.show.words import minus
 from graddoctor.terms import Cause
 from graddoctor.threads import cores
 from graddoctor.topics import every
@@ -29,7 +28,6 @@ from graddoctor.topics.topic import slug
 
 Progress = Callable[[str, int, int, str], None]
 
-_RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 _PICTURE = re.compile(r"^!\[[^\]]*\]\(([\w-]+)\)$")
 _FORMULA = re.compile(r"^```formula\n(\w+)\n```$")
 
@@ -42,21 +40,6 @@ class Title:
     headline: str
     environment: dict[str, str]
     verdict: str = "explained"
-
-
-@dataclass(frozen=True)
-class Lively:
-    """A figure, what can be set in it, and what it says at every setting."""
-
-    figure: Figure
-    controls: tuple[Control, ...]
-    said: dict[str, str]
-    """By the places of the controls' values, ``"2|0"``."""
-
-    @property
-    def first(self) -> str:
-        """What it says at first."""
-        return self.said["|".join(str(control.values.index(control.start)) for control in self.controls)]
 
 
 @dataclass(frozen=True)
@@ -116,8 +99,8 @@ def story(
     studies = {picture.study.name: picture.study for picture in pictures}
     tables = perform([*studies.values()], cores() if workers is None else workers, progress or (lambda *_: None))
     with quick():
-        lively = {picture.name: _lively(picture, tables[picture.study.name]) for picture in pictures}
-    top, *sections = _sections(lively)
+        shown = {picture.name: lively(picture, tables[picture.study.name]) for picture in pictures}
+    top, *sections = _sections(shown)
     head = Title(top.title, top.lead, environment())
     groups = {kind: [subject(topic) for topic in every() if topic.kind == kind] for kind in ("condition", "cause")}
     remedies = [
@@ -126,12 +109,12 @@ def story(
     names = {topic.name for topic in every()}
     return rendered(
         "story.html.j2",
-        [one.figure for one in lively.values()],
+        [one.figure for one in shown.values()],
         report=head,
         sections=sections,
         groups=groups,
         remedies=[(cause, some) for cause, some in remedies if some],
-        settings=script_json({name: _settings(one) for name, one in lively.items()}),
+        settings=script_json({name: one.settings() for name, one in shown.items()}),
         told=told,
         prose=lambda text: told.marked_up(text, names.__contains__),
     )
@@ -140,68 +123,32 @@ def story(
 def perform(studies: Sequence[Study], workers: int, progress: Progress) -> dict[str, Table]:
     """Run everything that the pictures show, side by side; all runs begin with the same seed."""
     runs = [(study, Run(study.measure, arm, 0)) for study in studies for arm in study.arms]
-    given: dict[int, Row] = {}
-
-    def keep(place: int, future: Future[Performed]) -> None:
-        study, run = runs[place]
-        given[place] = Row(run.arm, run.seed, future.result()[0])
-        progress("computing", len(given), len(runs), study.name)
-
+    rows: dict[int, Row] = {}
     with hired(min(workers, len(runs)), ray=False) as staff:
         progress("computing", 0, len(runs), studies[0].name)
-        waiting: dict[Future[Performed], int] = {}
-        for place, (_, run) in enumerate(runs):
-            future = staff.submit(run)
-            if future.done():
-                keep(place, future)
-            else:
-                waiting[future] = place
-        for future in as_completed(waiting):
-            keep(waiting[future], future)
+        for place, future in finished(staff, [run for _, run in runs]):
+            study, run = runs[place]
+            rows[place] = Row(run.arm, run.seed, future.result()[0])
+            progress("computing", len(rows), len(runs), study.name)
     return {
-        study.name: Table([given[place] for place, (one, _) in enumerate(runs) if one is study]) for study in studies
+        study.name: Table([rows[place] for place, (one, _) in enumerate(runs) if one is study]) for study in studies
     }
 
 
-def _lively(picture: Picture, table: Table) -> Lively:
-    said = {
-        "|".join(str(control.values.index(setting[control.name])) for control in picture.controls): minus(
-            raised(picture.told(table, **setting))
-        )
-        for setting in picture.settings()
-    }
-    drawn = figure(picture.name, picture.title, picture.draw(table), picture.caption)
-    return Lively(drawn, picture.controls, said)
-
-
-def raised(text: str) -> str:
-    """Set powers of ten as such."""
-    return re.sub(r"10\^(-?\d+)", lambda power: f"10{power[1].translate(_RAISED)}", text)
-
-
-def _settings(one: Lively) -> dict[str, Any]:
-    """What the page's script needs: values of the charts' parameters, how they are said, and what follows from them."""
-    return {
-        "controls": {control.name: control.values for control in one.controls},
-        "units": {control.name: [control.said(value) for value in control.values] for control in one.controls},
-        "said": one.said,
-    }
-
-
-def _sections(lively: dict[str, Lively]) -> Iterator[Section]:
+def _sections(shown: dict[str, Lively]) -> Iterator[Section]:
     whole = resources.files("graddoctor.topics").joinpath("story.md").read_text(encoding="utf-8")
     for text in re.split(r"^##? ", whole, flags=re.MULTILINE)[1:]:
         heading, _, body = text.partition("\n")
         parts = re.split(r"\n\n+", body.strip())
-        blocks = [_block(part, lively) for part in parts]
+        blocks = [_block(part, shown) for part in parts]
         yield Section(
             slug(heading), heading, " ".join(parts[0].split()), tuple(block for block in blocks if block is not None)
         )
 
 
-def _block(block: str, lively: dict[str, Lively]) -> Markup | Lively | None:
+def _block(block: str, shown: dict[str, Lively]) -> Markup | Lively | None:
     if picture := _PICTURE.match(block):
-        return lively.get(picture[1])
+        return shown.get(picture[1])
     if formula := _FORMULA.match(block):
         formulas: Any = template("formulas.html.j2").module
         return Markup(getattr(formulas, formula[1])())  # noqa: S704 - our own template

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future, as_completed
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 
 from graddoctor.errors import GraddoctorError, nearest
@@ -12,7 +12,7 @@ from graddoctor.lab.compose import compose_lab, tried
 from graddoctor.lab.experiment import Experiment
 from graddoctor.lab.experiments import EXPERIMENTS
 from graddoctor.lab.table import Measured, Row, Table
-from graddoctor.lab.workers import Performed, Run, hired
+from graddoctor.lab.workers import Performed, Run, finished, hired
 from graddoctor.show.lab import LabReport, Tried
 from graddoctor.threads import cores
 from graddoctor.tracebacks import first_line
@@ -122,24 +122,11 @@ def _told(error: Exception) -> str:
 
 
 def _perform_all(plans: Sequence[_Plan], workers: int, *, ray: str | bool, progress: Progress) -> None:
-    total = sum(len(plan.runs) for plan in plans)
-    finished = 0
-
-    def keep(plan: _Plan, place: int, future: Future[Performed]) -> None:
-        nonlocal finished
-        finished += 1
-        plan.keep(place, future)
-        progress("running", finished, total, plan.experiment.title)
-
-    with suppress(KeyboardInterrupt), hired(min(workers, total), ray=ray) as staff:
-        running: dict[Future[Performed], tuple[_Plan, int]] = {}
-        progress("running", 0, total, plans[0].experiment.title)
-        for plan in plans:
-            for place, run in enumerate(plan.runs):
-                future = staff.submit(run)
-                if future.done():
-                    keep(plan, place, future)
-                else:
-                    running[future] = (plan, place)
-        for future in as_completed(running):
-            keep(*running[future], future)
+    planned = [(plan, place, run) for plan in plans for place, run in enumerate(plan.runs)]
+    with suppress(KeyboardInterrupt), hired(min(workers, len(planned)), ray=ray) as staff:
+        progress("running", 0, len(planned), plans[0].experiment.title)
+        runs = finished(staff, [run for *_, run in planned])
+        for done, (at, future) in enumerate(runs, start=1):
+            plan, place, _ = planned[at]
+            plan.keep(place, future)
+            progress("running", done, len(planned), plan.experiment.title)

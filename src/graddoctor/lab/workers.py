@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -119,6 +119,19 @@ class RayWorkers(Workers):
                 self._ray.cancel(reference, force=True)
         if self._started and self._ray.is_initialized():
             self._ray.shutdown()
+
+
+def finished(staff: Workers, runs: Sequence[Run]) -> Iterator[tuple[int, Future[Performed]]]:
+    """Have runs performed, and give each as it is done: its place among them, and what holds its result."""
+    waiting: dict[Future[Performed], int] = {}
+    for place, run in enumerate(runs):
+        future = staff.submit(run)
+        if future.done():
+            yield place, future
+        else:
+            waiting[future] = place
+    for future in as_completed(waiting):
+        yield waiting[future], future
 
 
 def hired(workers: int, *, ray: str | bool) -> Workers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import numpy as np
 
-from graddoctor.explain.figures import times
+from graddoctor.explain.figures import SAME, times
 from graddoctor.explain.picture import Picture, adjustable, chosen, coloured, depth_x, finite
 from graddoctor.explain.pictures.training import DEPTH, NOTHING, PATIENT, TRAINING
 from graddoctor.lab.table import Numbers, Table
@@ -16,7 +16,6 @@ from graddoctor.show.words import percent
 _CONTROLS = (PATIENT, DEPTH)
 _SHOWN = (NOTHING, "Adam", "leaky ReLU and its weights", "skip connections")
 _LOW, _HIGH = 1e-7, 1e2
-_SAME = 0.3  # decades: within a factor of two
 
 
 def draw(table: Table) -> Chart:
@@ -57,7 +56,7 @@ def _against(moved: Numbers) -> str:
     if not np.isfinite(moved).all():
         return "is lost with all others in numbers that are no longer finite"
     decades = float(np.log10(max(moved[0], _LOW) / max(moved[-2], _LOW)))
-    if abs(decades) < _SAME:
+    if abs(decades) < SAME:
         return "moves as far as the last hidden one"
     return f"moves {times(decades)} times {'less' if decades < 0 else 'further'} than the last hidden one"
 

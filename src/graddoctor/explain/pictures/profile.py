@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from graddoctor.explain.figures import times
+from graddoctor.explain.figures import sized
 from graddoctor.explain.picture import Picture, Rows, adjustable, chosen, decades_y, depth_x, finite, ruled
 from graddoctor.explain.pictures.flow import ACTIVATION, DEPTH, DEPTHS, FLOW, SCALE
 from graddoctor.lab.table import Table
@@ -63,10 +63,7 @@ def told(table: Table, **setting: Any) -> str:
     each = f"theory expects {rate:+.2f} decades a layer"
     if not math.isfinite(lost):
         return f"{layers} nothing reaches the first one: float32 has no number that small; {each}."
-    if abs(lost) < 0.3:
-        return f"{layers} the gradient keeps its size; {each}."
-    way = "smaller" if lost < 0 else "larger"
-    return f"{layers} the gradient is {times(lost)} times {way} at the first than at the last hidden one; {each}."
+    return f"{layers} the gradient at the first, against the last hidden one, is {sized(lost)}; {each}."
 
 
 PROFILE = Picture(

@@ -6,7 +6,7 @@ from typing import Any
 
 import altair as alt
 
-from graddoctor.explain.figures import times
+from graddoctor.explain.figures import sized
 from graddoctor.explain.picture import Picture, adjustable, chosen, decades_y, depth_x, finite, ruled
 from graddoctor.explain.pictures.flow import ACTIVATION, FLOW, SCALE
 from graddoctor.lab.table import Table
@@ -45,8 +45,7 @@ def told(table: Table, **setting: Any) -> str:
     if last < _ROUNDED:
         gone = next(place for place, value in enumerate(decades, start=1) if value < _ROUNDED)
         return f"After {gone} layers all samples are the same to float32: no optimizer can tell them apart any more."
-    way = "smaller" if tenth < 0 else "larger"
-    return f"In the tenth layer, what tells samples apart is {times(tenth)} times {way} than in the first."
+    return f"In the tenth layer, what tells samples apart is, against the first: {sized(tenth)}."
 
 
 SIGNAL = Picture(

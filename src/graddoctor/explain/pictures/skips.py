@@ -9,7 +9,7 @@ import altair as alt
 import numpy as np
 from torch import nn
 
-from graddoctor.explain.figures import times
+from graddoctor.explain.figures import sized
 from graddoctor.explain.picture import (
     Control,
     Picture,
@@ -33,7 +33,6 @@ WIDTH = 64
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "ReLU": nn.ReLU}
 DEPTHS = (5, 10, 20, 50)
 PLAIN, ADDED, SCALED, NORMED = "f(x) alone", "x + f(x)", "x + f(x) / √L", "x + f(norm(x))"
-_SAME = 0.3  # decades: within a factor of two
 _KINDS = (PLAIN, ADDED, SCALED, NORMED)
 
 ACTIVATION = Control("activation", "activation", tuple(ACTIVATIONS), "tanh")
@@ -81,11 +80,8 @@ def draw(table: Table) -> Chart:
 def told(table: Table, **setting: Any) -> str:
     """What is left at the first block, kind by kind."""
     ends = {kind: float(table.of("decades", kind=kind, **setting)[0][0]) for kind in _KINDS}
-    said = [
-        f"{kind} as large" if abs(end) < _SAME else f"{kind} {times(end)} times {'smaller' if end < 0 else 'larger'}"
-        for kind, end in ends.items()
-    ]
-    return f"At the first of {setting['depth']} blocks the gradient is: {', '.join(said)}."
+    said = ", ".join(f"{kind} {sized(end)}" for kind, end in ends.items())
+    return f"At the first of {setting['depth']} blocks the gradient is, against the last one: {said}."
 
 
 SKIPS = Picture(

@@ -9,7 +9,7 @@ import altair as alt
 import torch
 from torch import nn
 
-from graddoctor.explain.figures import times
+from graddoctor.explain.figures import sized
 from graddoctor.explain.picture import Control, Picture, Study, adjustable, coloured, decades_y, finite, ruled
 from graddoctor.lab import sequences
 from graddoctor.lab.experiment import cross
@@ -102,13 +102,9 @@ def _what(cell: str) -> str:
 
 def told(table: Table, **setting: Any) -> str:
     """What is left after all steps, cell by cell."""
-    said = []
-    for cell in _CELLS:
-        decades = table.of("decades", cell=cell, setting=setting[_what(cell)])[0][-1]
-        way = "smaller" if decades < 0 else "larger"
-        same = abs(decades) < 0.3
-        said.append(f"{cell} as large" if same else f"{cell} {times(decades)} times {way}")
-    return f"{STEPS} steps back the gradient is: {', '.join(said)}."
+    ends = {cell: table.of("decades", cell=cell, setting=setting[_what(cell)])[0][-1] for cell in _CELLS}
+    said = ", ".join(f"{cell} {sized(end)}" for cell, end in ends.items())
+    return f"{STEPS - 1} steps back the gradient is, against the last step: {said}."
 
 
 THROUGH_TIME = Picture(
