@@ -1,4 +1,4 @@
-"""Take the pictures of this folder anew: the pages of examples/deep_sigmoid.py, from their top to a section's end.
+"""Take the pictures of this folder anew: the pages of examples/deep_sigmoid.py, and a figure of the page of `explain`.
 
     python docs/images/take.py
 
@@ -14,10 +14,18 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 import graddoctor as gd
+from graddoctor.explain.story import save_story
 
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parent.parent / "examples" / "deep_sigmoid.py"
 WIDTH, MARGIN = 1040, 32
+
+
+def take_figure(page: Page, story: Path, key: str, picture: Path) -> None:
+    """Photograph one figure of the page of the whole problem, as it stands at first."""
+    page.goto(story.as_uri())
+    page.wait_for_selector("html[data-drawn]", timeout=30_000)
+    page.locator(f"[data-lively={key}]").screenshot(path=picture)
 
 
 def take(page: Page, report: Path, last: str, picture: Path) -> None:
@@ -32,7 +40,7 @@ def take(page: Page, report: Path, last: str, picture: Path) -> None:
 
 
 def main() -> None:
-    """Check the example, fix it, and photograph both pages."""
+    """Check the example, fix it, build the page of the whole problem, and photograph all three."""
     chromium = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
     recipe = gd.load_recipe(str(EXAMPLE))
     checkup = gd.check(recipe)
@@ -40,10 +48,13 @@ def main() -> None:
         pages = Path(folder, "checkup.html"), Path(folder, "cure.html")
         checkup.save(pages[0])
         gd.fix(recipe, checkup=checkup).save(pages[1])
+        story = Path(folder, "story.html")
+        save_story([story])
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": WIDTH, "height": 900})
         take(page, pages[0], "budget-title", HERE / "report.png")
         take(page, pages[1], "proof-title", HERE / "cure.png")
+        take_figure(page, story, "cures", HERE / "explain.png")
         browser.close()
 
 

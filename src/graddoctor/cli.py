@@ -381,6 +381,8 @@ def explain(  # noqa: PLR0917 - one parameter a flag
     from graddoctor.show import Progress, check_writable
 
     told = command.levelled(level)
+    if what is None and told is not None:
+        raise GraddoctorError("--level is for a topic or a saved report: name one")
     if what is None and not (out or show):
         typer.echo(listing_json() if json else listing())
         return 0

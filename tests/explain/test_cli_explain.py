@@ -1,6 +1,8 @@
 """`graddoctor explain`: the list, topics, saved reports, pages, and what goes wrong."""
 
 import json
+import os
+import subprocess
 import sys
 import webbrowser
 
@@ -79,6 +81,8 @@ def test_open_shows_a_page(capsys, monkeypatch):
         (["prediction.json"], "expected the report of a check or a fix, got one of kind 'prediction'"),
         (["gates", "--out", "gates.pdf"], "its name should end in one of"),
         (["gates", "--out", "gates.png"], "could not save gates.png: there is no budget to draw"),
+        (["--level", "student"], "--level is for a topic or a saved report: name one"),
+        (["x" * 300], "there is no topic"),
         (["--out", "story.md"], "cannot save the whole explanation as 'story.md': its name should end in .html"),
         (["--out", "no/story.html"], "make the folder 'no' first"),
     ],
@@ -96,3 +100,21 @@ def test_the_story_needs_digits_to_read(capsys, monkeypatch):
     assert main(["explain", "--out", "story.html", "--workers", "0"]) == 2
     assert "pip install" in capsys.readouterr().err
     digits._images.cache_clear()
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252"])
+def test_any_terminal_shows_formulae(encoding):
+    done = subprocess.run(
+        [sys.executable, "-m", "graddoctor", "explain", "vanishing"],
+        capture_output=True,
+        check=False,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "chi = sigma_w" in done.stdout.decode(encoding)
+
+
+def test_a_file_of_a_topics_name_does_not_hide_it(tmp_path, capsys):
+    (tmp_path / "plateau").write_text("mine")
+    assert main(["explain", "plateau"]) == 0
+    assert capsys.readouterr().out.startswith("Plateau")

@@ -13,7 +13,7 @@ from torch import nn
 import graddoctor as gd
 from graddoctor import explain
 from graddoctor.errors import GraddoctorError
-from graddoctor.show import Report, from_json, notebook_html, to_dict, to_json, to_markdown, to_text
+from graddoctor.show import Coverage, Report, from_json, notebook_html, to_dict, to_json, to_markdown, to_text
 from graddoctor.show import explanation as nouns
 from graddoctor.show.cure import CureReport, Evidence, Prescription
 from graddoctor.show.html import to_html
@@ -150,6 +150,31 @@ def test_a_cure_is_explained_remedy_by_remedy(sick):
     assert "exchanged" in text["ReLU in place of sigmoid", "What it does"]
     assert text["A charm of my own", "What fresh seeds say"] == "All five seeds gained."
     assert [subject.kind for subject in explanation.subjects] == ["network", "finding", "note", "remedy", "remedy"]
+
+
+def test_titles_and_names_of_users_stay_text(sick):
+    odd = dataclasses.replace(sick, title="run *3* `x` [a](b)", findings=(finding(modules=("blocks[0](x)",)),))
+    explanation = explain.explained(odd)
+    assert "Your network: run *3* `x` [a](b)" in to_text(explanation)
+    assert "Your network: run *3* `x` [a](b)" in to_html(explanation)
+    assert "blocks[0](x)" in to_text(explanation)
+    assert "blocks[0](x)" in to_html(explanation)
+
+
+def test_what_was_not_tried_is_told_apart_from_what_did_not_help(sick):
+    bare = (finding(trials=(), causes=()),)
+    tried = dataclasses.replace(sick, verdict="inconclusive", findings=bare, trials=finding().trials)
+    assert "see what was ruled out" in passages(explain.explained(tried))["Vanishing gradient", "What was tried"]
+    untried = dataclasses.replace(sick, findings=bare, coverage=Coverage(experimented=False))
+    text = passages(explain.explained(untried))
+    assert "No experiment was made" in text["Your network: net.py", "What the verdict means"]
+    assert "no experiment was made" in text["Vanishing gradient", "What was tried"]
+
+
+def test_two_of_one_topic_do_not_share_an_anchor(sick):
+    twice = dataclasses.replace(sick, findings=(finding(), finding()))
+    names = [subject.name for subject in explain.explained(twice).subjects if subject.name]
+    assert len(set(names)) == len(names)
 
 
 def test_other_reports_are_refused():

@@ -30,8 +30,10 @@ def test_every_figure_that_a_rule_gives_is_told():
         (1.0, "10"),
         (-2.1, "130"),
         (4.08, "12,000"),
-        (5.9999, "1,000,000"),
+        (5.9999, "about 1 million"),
         (8.2, "about 160 million"),
+        (8.9999, "about 1 billion"),
+        (math.nan, "an unknown number of"),
         (11.0, "about 100 billion"),
         (13.3, "about 20 trillion"),
         (-20.4, "10^20"),
@@ -71,3 +73,24 @@ def test_a_signal_that_stays_is_not_told_and_shrinking_is_told_from_growing():
     (less,), (more,) = sentences({"signal_decades": -3.0}), sentences({"signal_decades": 3.0})
     assert "1,000 times smaller" in less
     assert "1,000 times larger" in more
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ({"fall_share": -0.12}, ["From the first epoch to the last the loss rose by 12 %."]),
+        ({"progress": -0.35}, ["Training ended worse than a constant answer."]),
+        ({"shared_gradient": -0.1}, ["Inputs that are close to one another share 0 % of their gradient."]),
+        ({"decades_over_time": 0.0}, []),
+        ({"decades_over_time": -45.0}, ["Over a whole sequence nothing of the gradient is left."]),
+        ({"decades_lost_per_layer": 3.0}, ["On average a layer hands on less than 1 % of the gradient that it gets."]),
+        ({"identical_layers": 1.0}, ["Units begin all alike in 1 layer."]),
+        ({"not_in_optimizer": 1.0}, ["Not given to the optimizer: 1 parameter."]),
+        (
+            {"gradient_norm_jump_decades": 3.7, "step": 0.0},
+            ["At its worst the whole gradient was 5,000 times as large as is usual in this run."],
+        ),
+    ],
+)
+def test_odd_figures_are_told_as_what_they_are(figures, said):
+    assert list(sentences(figures)) == said

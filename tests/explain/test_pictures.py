@@ -93,6 +93,10 @@ def test_what_no_number_is_left_for_is_said_to_be_so():
     said = profile.told(table, activation="sigmoid", scale=0.4, depth=50)
     assert said.startswith("With 50 layers nothing reaches the first one")
     assert "all samples are the same to float32" in forward.told(table, activation="sigmoid", scale=0.4)
+    shrunk = measured(flow, activation="tanh", scale=0.4)
+    table_ = Table([Row({"activation": "tanh", "scale": 0.4}, 0, shrunk)])
+    said = forward.told(table_, activation="tanh", scale=0.4)
+    assert "what tells samples apart is, against the first: about" in said, "small, but not the same"
     rows = [row for row in profile._measured(table) if row["depth"] == 50]
     assert rows[0]["decades"] is None
     assert rows[-1]["decades"] == 0
@@ -101,12 +105,14 @@ def test_what_no_number_is_left_for_is_said_to_be_so():
 @pytest.mark.parametrize(
     ("rates", "said"),
     [
-        ({0.4: -0.4, 1.0: 0.001, 4.0: 0.2}, "With tanh the gradient keeps its size near σ_w = 1.0: +0.001"),
-        ({0.4: -0.9, 1.0: -0.6, 4.0: -0.2}, "With tanh no scale keeps it: the best of these, σ_w = 4.0"),
+        ({0.5: -0.4, 1.0: -0.2, 2.0: 0.2}, "With tanh the gradient keeps its size near σ_w = 1.41;"),
+        (
+            {0.4: -0.9, 1.0: -0.6, 4.0: -0.2},
+            "With tanh none of these scales keeps it: the best, 4.0, changes it by -0.20",
+        ),
     ],
 )
-def test_the_edge_is_where_theory_has_it(rates, said, monkeypatch):
-    monkeypatch.setattr(edge, "SCALES", tuple(rates))
+def test_the_edge_is_where_theory_has_it(rates, said):
     rows = [Row({"activation": "tanh", "scale": scale}, 0, {"theory": rate}) for scale, rate in rates.items()]
     assert edge.told(Table(rows), activation="tanh").startswith(said)
 

@@ -64,6 +64,7 @@ def test_a_topic_is_found_by_its_name(topic):
     ("name", "topic"),
     [
         ("Dead units", "dead-units"),
+        ("vanishing gradient", "vanishing"),
         ("LEARNING_RATE_TOO_HIGH", "learning-rate-too-high"),
         ("he", "he-initialization-fan-in"),
         ("LSUV", "lsuv-initialization"),
@@ -113,4 +114,5 @@ def test_what_is_no_remedy_is_not_recognised():
 
 def test_marks_and_anchors():
     assert unmarked("*n* `nn.RNN` and [a link](somewhere.md#there)") == "n nn.RNN and a link"
+    assert unmarked(r"my\_sched\*2\* \[a\](b)") == "my_sched*2* [a](b)"
     assert slug("He initialization (fan-in)") == "he-initialization-fan-in"

@@ -16,9 +16,9 @@ from graddoctor.show.serial import load
 
 
 def explanation(what: str, level: Level | None) -> Explanation:
-    """Explain a saved report, where there is such a file or could be, or else a topic."""
+    """Explain a saved report, where it is a path or ends in ``.json``, or else a topic."""
     path = Path(what)
-    return explained(load(path), level) if path.suffix == ".json" or path.is_file() else topic(what, level)
+    return explained(load(path), level) if path.suffix == ".json" or path.name != what else topic(what, level)
 
 
 def levelled(name: str | None) -> Level | None:

@@ -52,4 +52,4 @@ def _key(controls: tuple[Control, ...], setting: Mapping[str, Any]) -> str:
 
 def raised(text: str) -> str:
     """Set powers of ten as such."""
-    return re.sub(r"10\^(-?\d+)", lambda power: f"10{power[1].translate(_RAISED)}", text)
+    return re.sub(r"\b(10|2)\^(-?\d+)", lambda power: f"{power[1]}{power[2].translate(_RAISED)}", text)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from graddoctor.errors import GraddoctorError
 from graddoctor.explain.figures import sentences
@@ -12,7 +13,7 @@ from graddoctor.show import AnyReport, CureReport, Report, cure_words, words
 from graddoctor.show._marks import codes, plain
 from graddoctor.show.cure import Prescription
 from graddoctor.show.explanation import Explanation, Level, Passage, Subject
-from graddoctor.show.names import readable
+from graddoctor.show.names import readable, readable_cure
 from graddoctor.terms import Blame, Finding
 from graddoctor.topics import about, recognised
 
@@ -39,43 +40,50 @@ def explained(report: AnyReport, level: Level | None = None) -> Explanation:
         It is a report of another kind.
     """
     if isinstance(report, CureReport):
+        report = readable_cure(report)
         subjects = [*_checkup(report.checkup), *(_prescription(report, one) for one in report.remedies)]
     elif isinstance(report, Report):
         subjects = [*_checkup(report)]
     else:
         message = f"expected the report of a check or a fix, got one of kind {getattr(report, 'kind', '')!r}"
         raise GraddoctorError(f"{message}: make one with graddoctor check FILE --out checkup.json")
-    kept = tuple(_at(one, level) for one in subjects)
+    kept = tuple(_at(one, level) for one in _named_once(subjects))
     return Explanation(report.title, report.verdict, report.headline, kept, dict(report.environment))
 
 
+def _named_once(subjects: Sequence[Subject]) -> Iterator[Subject]:
+    """Let the first of several that are about one topic have its name, and with it the anchor."""
+    seen: set[str] = set()
+    for one in subjects:
+        yield replace(one, name="") if one.name in seen else one
+        seen.add(one.name)
+
+
 def _at(one: Subject, level: Level | None) -> Subject:
-    passages = tuple(passage for passage in one.passages if level in {None, passage.level})
-    return Subject(one.name, one.kind, one.title, one.sentence, passages, one.severity)
+    return replace(one, passages=tuple(passage for passage in one.passages if level in {None, passage.level}))
 
 
 def _checkup(report: Report) -> Iterator[Subject]:
     report = readable(report)
     yield _network(report)
     for finding in report.findings:
-        yield _finding(finding)
+        yield _finding(finding, report)
     for note in report.notes:
         yield _note(note)
 
 
 def _network(report: Report) -> Subject:
-    return Subject("", "network", f"Your network: {report.title}", "", tuple(_seen(report)))
+    return Subject("", "network", f"Your network: {plain(report.title)}", "", tuple(_seen(report)))
 
 
 def _seen(report: Report) -> Iterator[Passage]:
-    yield Passage("What the verdict means", f"**{report.verdict.capitalize()}.** {_MEANING[report.verdict]}", "student")
+    yield Passage("What the verdict means", f"**{report.verdict.capitalize()}.** {_meaning(report)}", "student")
     if report.losses is not None and report.losses.steps:
         yield Passage("How far it got", plain(words.loss(report.losses)), "student")
     if report.budget is not None and report.budget.rows:
         told = plain(words.toll(report.budget))
-        if report.verdict == "healthy" and abs(report.budget.total) >= 1:
-            told += " That does no harm here: a gradient that is small everywhere in the same way is rescaled by the"
-            told += " optimizer, and what counts is that the network learns."
+        if report.verdict == "healthy" and report.budget.cut is None and report.budget.total <= -1:
+            told += " That does no harm here: the network learns all the same."
         yield Passage("Where the gradient goes", told, "student")
         if signal := words.budget(report.budget).removeprefix(words.toll(report.budget)).strip():
             yield Passage("The signal", plain(signal), "engineer")
@@ -86,16 +94,23 @@ def _seen(report: Report) -> Iterator[Passage]:
         yield Passage("What was ruled out", listed, "engineer")
 
 
-def _finding(finding: Finding) -> Subject:
+def _meaning(report: Report) -> str:
+    if report.verdict != "healthy" and not report.coverage.experimented:
+        return "The training stops short of what could be expected. No experiment was made: causes are suspected only."
+    return _MEANING[report.verdict]
+
+
+def _finding(finding: Finding, report: Report) -> Subject:
     found = about(finding.condition)
-    passages = [*_plainly(finding), *_deeply(finding)]
+    passages = [*_plainly(finding), *_deeply(finding, report)]
     return Subject(found.name, "finding", found.title, found.sentence, tuple(passages), finding.severity.name.lower())
 
 
 def _note(note: Finding) -> Subject:
     found = about(note.condition)
+    here = _here(note)
     passages = [
-        Passage("In your network", _here(note), "student"),
+        *([Passage("In your network", here, "student")] if here else []),
         Passage("Why it is no alarm", "It was noticed, and does no harm that could be shown.", "student"),
         *_where(note),
     ]
@@ -140,7 +155,7 @@ def _blamed(blame: Blame) -> str:
     return f"**{blame.kind.title}.** {plain(blame.sentence or blame.kind.sentence)}{share}"
 
 
-def _deeply(finding: Finding) -> Iterator[Passage]:
+def _deeply(finding: Finding, report: Report) -> Iterator[Passage]:
     found = about(finding.condition)
     yield Passage("Why", found.part("Why"), "engineer")
     yield from _where(finding)
@@ -149,7 +164,8 @@ def _deeply(finding: Finding) -> Iterator[Passage]:
         listed = "\n".join(f"- {plain(words.trial(trial))}" for trial in finding.trials)
         yield Passage("What was tried", listed, "engineer")
     else:
-        yield Passage("What was tried", "Nothing: it follows from the symptom, and is not confirmed.", "engineer")
+        tried = "Nothing that helped: see what was ruled out." if report.trials else "Nothing: no experiment was made."
+        yield Passage("What was tried", f"{tried} It follows from the symptom, and is not confirmed.", "engineer")
     for blame in finding.causes:
         yield Passage(f"{blame.kind.title}, told apart", about(blame.kind).part("How it is told apart"), "engineer")
     listed = "\n".join(_remedies(finding))
@@ -164,7 +180,8 @@ def _remedies(finding: Finding) -> Iterator[str]:
         if found is None:
             yield f"- **{plain(name)}**"
         else:
-            yield f"- **{plain(name)}**: costs {found.costs}; {found.source}; {found.topic.part('Code')}"
+            told = [f"costs {found.costs}", found.source, found.topic.part("Code")]
+            yield f"- **{plain(name)}**: {'; '.join(one for one in told if one != 'none')}"
 
 
 def _prescription(report: CureReport, remedy: Prescription) -> Subject:

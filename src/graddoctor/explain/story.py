@@ -63,15 +63,18 @@ def save_story(paths: Sequence[Path], *, workers: int | None = None, progress: P
         A file cannot be written.
     """
     page = story(workers=workers, progress=progress)
-    for path in paths:
-        _write(page, path)
+    problems = [problem for path in paths if (problem := _problem(page, path))]
+    if problems:
+        raise GraddoctorError("; ".join(problems))
 
 
-def _write(page: str, path: Path) -> None:
+def _problem(page: str, path: Path) -> str:
+    """Write the page, or say why not: one path that cannot be written costs none of the others."""
     try:
         path.write_text(page, encoding="utf-8")
     except OSError as problem:
-        raise GraddoctorError(f"cannot write the page to {str(path)!r}: {problem.strerror or problem}") from None
+        return f"cannot write the page to {str(path)!r}: {problem.strerror or problem}"
+    return ""
 
 
 def story(

@@ -29,6 +29,12 @@ _ASCII = str.maketrans(
 )
 
 
+_NAMES = str.maketrans(
+    {"χ": "chi", "φ": "phi", "σ": "sigma", "η": "eta", "λ": "lambda", "μ": "mu", "ε": "eps", "δ": "delta", "γ": "gamma"}
+    | {"Ω": "Omega", "∂": "d", "∏": "prod", "∞": "inf", "\u2032": "'", "ᵀ": "^T", "⋯": "...", "∈": "in"}
+)
+
+
 class Page:
     """Lays a report out on a console; knows its width and whether it takes more than plain characters."""
 
@@ -55,7 +61,13 @@ class Page:
     def clean(self, text: str) -> str:
         """Drop control characters, and in plain text everything typographic."""
         shown = "".join(letter if letter.isprintable() else " " for letter in text)
-        return shown.translate(_ASCII) if self.plain else shown
+        if not self.plain:
+            return shown
+        shown = shown.translate(_ASCII)
+        encoding = self.console.encoding
+        if encoding.lower().startswith("utf"):
+            return shown
+        return shown.translate(_NAMES).encode(encoding, "replace").decode(encoding)
 
     def gap(self) -> None:
         self.console.print()

@@ -34,7 +34,7 @@ class Subject:
     kind
         What it is: ``"condition"``, ``"cause"``, ``"remedy"``, ``"finding"``, ``"note"`` or ``"network"``.
     title, sentence
-        What it is called, and what it is in one sentence.
+        What it is called, in Markdown, and what it is in one sentence.
     passages
         What is told of it.
     severity

@@ -22,7 +22,7 @@ def blocks(report: Explanation) -> Iterator[str]:
 
 def _subject(subject: Subject) -> Iterator[str]:
     beside = subject.severity or subject.kind
-    yield f"## {subject.title if subject.kind == 'remedy' else plain(subject.title)} ({beside})"
+    yield f"## {subject.title} ({beside})"
     if subject.sentence:
         yield f"> {plain(subject.sentence)}"
     for level, name in told.levels(subject):

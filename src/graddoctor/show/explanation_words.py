@@ -15,7 +15,7 @@ from graddoctor.show.explanation import Explanation, Level, Subject
 
 LEVELS: tuple[tuple[Level, str], ...] = (("student", "In short"), ("engineer", "In depth"))
 
-_LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]*)\)")
+_LINK = re.compile(r"`[^`]*`|(?<![\\\w])\[([^\]]*)\]\(([^)\s]*)\)")
 _TOPIC = re.compile(r"(?:conditions|causes|remedies)?(?:\.md)?#([\w-]+)")
 
 
@@ -37,13 +37,15 @@ def levels(subject: Subject) -> list[tuple[Level, str]]:
 
 def unlinked(text: str) -> str:
     """Keep what links say, and drop where they lead to."""
-    return _LINK.sub(r"\1", text)
+    return _LINK.sub(lambda link: link[0] if link[1] is None else link[1], text)
 
 
 def linked(text: str, here: Callable[[str], bool]) -> str:
     """Let links to topics lead to where they stand on the same page; what is not ``here`` is no link."""
 
     def lead(link: re.Match[str]) -> str:
+        if link[1] is None:  # code
+            return link[0]
         topic = _TOPIC.fullmatch(link[2])
         anchor = topic[1].replace("_", "-") if topic else ""
         return f"[{link[1]}](#{anchor})" if anchor and here(anchor) else link[1]

@@ -32,7 +32,7 @@ def find(name: str) -> Topic:
     """
     wanted = slug(name.replace("_", "-"))
     for topic in every():
-        if topic.name == wanted:
+        if wanted in {topic.name, slug(unmarked(topic.title))}:
             return topic
     if (remedy := recognised(name)) is not None:
         return remedy.topic

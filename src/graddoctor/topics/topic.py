@@ -78,8 +78,9 @@ def slug(title: str) -> str:
 
 
 def unmarked(text: str) -> str:
-    """Text without links, emphasis and code marks: what a heading says."""
-    return re.sub(r"[*`]", "", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text))
+    """Text without links, emphasis, code marks and escapes: what a heading says."""
+    plain = re.sub(r"(?<!\\)[*`]", "", re.sub(r"(?<!\\)\[([^\]]*)\]\([^)]*\)", r"\1", text))
+    return re.sub(r"\\([^A-Za-z0-9\s])", r"\1", plain)
 
 
 def _sections(page: str, kind: Literal["condition", "remedy"]) -> Iterator[tuple[str, str]]:

@@ -36,8 +36,8 @@ def recurrent_vanishing(seen: Observation) -> tuple[Suspicion, ...]:
         return ()
     look, worst = min(found, key=lambda one: (one[0].step != 0, kept(one[1]) / one[1].steps))
     sentence = f"Over {worst.steps} time steps {worst.name} loses {-kept(worst):.1f} decades of gradient"
-    if worst.horizon_3 is not None and kept(worst) == _hidden(worst):
-        sentence += f": a thousandth is left after {worst.horizon_3}"
+    if (horizon := _horizon(worst)) is not None:
+        sentence += f": a thousandth is left after {horizon}"
     return (_suspicion(Condition.RECURRENT_VANISHING, look, worst, found, f"{sentence}."),)
 
 
@@ -105,6 +105,11 @@ def _readings(seen: Observation) -> list[Seen]:
     return [(look, r) for look in seen.moments for r in look.temporal if r.kind in _RECURRENT]
 
 
+def _horizon(reading: TemporalReading) -> int | None:
+    """Steps after which a thousandth is left, where it is the state that hands on the most."""
+    return reading.horizon_3 if kept(reading) == _hidden(reading) else None
+
+
 def _suspicion(
     condition: Condition,
     look: Probe,
@@ -120,8 +125,8 @@ def _suspicion(
         "time_steps": float(worst.steps),
         "step": float(look.step),
     }
-    if worst.horizon_3 is not None:
-        numbers["horizon_3_decades_steps"] = float(worst.horizon_3)
+    if (horizon := _horizon(worst)) is not None:
+        numbers["horizon_3_decades_steps"] = float(horizon)
     modules = dict.fromkeys(name for _, reading in ((look, worst), *found) for name in reading.modules)
     start = any(seen.step == 0 for seen, _ in found) if at_start is None else at_start
     return Suspicion(condition, tuple(modules), numbers, decades=abs(kept(worst)), at_start=start, sentence=sentence)

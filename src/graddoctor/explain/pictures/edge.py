@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import altair as alt
 import numpy as np
@@ -57,13 +58,15 @@ def per_layer(row: Row) -> float:
 
 
 def told(table: Table, activation: str) -> str:
-    """Where the edge is, or that there is none."""
+    """Where the edge is, or that there is none among the scales that were tried."""
     rates = {row.arm["scale"]: float(row.values["theory"]) for row in table.where(activation=activation).rows}  # type: ignore[arg-type]
-    best = max(SCALES, key=lambda scale: -abs(rates[scale]))
     name = "Without an activation" if activation == "none" else f"With {activation}"
-    if abs(rates[best]) < 0.05:
-        return f"{name} the gradient keeps its size near σ_w = {best}: {rates[best]:+.3f} decades a layer."
-    return f"{name} no scale keeps it: the best of these, σ_w = {best}, still changes it by {rates[best]:+.2f} a layer."
+    for (low, before), (high, after) in pairwise(sorted(rates.items())):
+        if before <= 0 <= after and before < after:
+            edge = low * (high / low) ** (-before / (after - before))
+            return f"{name} the gradient keeps its size near σ_w = {edge:.2f}; below it vanishes, above it explodes."
+    best = min(rates, key=lambda scale: abs(rates[scale]))
+    return f"{name} none of these scales keeps it: the best, {best}, changes it by {rates[best]:+.2f} decades a layer."
 
 
 EDGE = Picture(

@@ -29,6 +29,8 @@ ACTIVATIONS: dict[str, Any] = {
 }
 SCALES = (0.4, 0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.7, 2.0, 2.5, 3.0, 4.0)
 DEPTHS = (3, 5, 10, 15, 20, 30, 40, 50)
+SIGNALLED = 20
+"""The depth at which the signal is followed."""
 
 ACTIVATION = Control("activation", "activation", tuple(ACTIVATIONS), "sigmoid")
 SCALE = Control("scale", "scale of the weights, σ_w", SCALES, 1.0)
@@ -48,6 +50,8 @@ def measure(seed: int, activation: str, scale: float) -> Measured:
         measured[f"signal {depth}"] = _forward(budget, depth)
         if depth == max(DEPTHS):
             measured |= _entering(model, batch[0])
+        if depth == SIGNALLED:
+            measured["unlike"] = _unlike(model, batch[0])
     measured["theory"] = _theory(activation, scale)
     return measured
 
@@ -67,6 +71,18 @@ def _forward(budget: gd.Budget, depth: int) -> list[float]:
     """Decades of the spread between samples in each hidden layer against the first one."""
     changes = [change for _, change in budget.signal.rows[1 - depth : -1]]
     return [float(total) for total in np.cumsum([0.0, *changes])]
+
+
+@torch.no_grad()
+def _unlike(model: nn.Sequential, signal: Tensor) -> list[float]:
+    """The spread between samples in each hidden layer, against the size of the signal there."""
+    shares = []
+    for place, layer in enumerate([*model][:-1]):
+        signal = layer(signal)
+        if place % 2:
+            spread = (signal - signal.mean(dim=0)).norm()
+            shares.append(float(spread / signal.norm().clamp(min=torch.finfo(signal.dtype).tiny)))
+    return shares
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from graddoctor.lab.table import Table
 from graddoctor.show import _axes as axes
 from graddoctor.show._axes import Chart
 from graddoctor.show.palette import PAGE
+from graddoctor.show.words import signed
 
 _CONTROLS = (ACTIVATION, SCALE, DEPTH)
 _LOW, _HIGH = -20, 10
@@ -60,7 +61,7 @@ def told(table: Table, **setting: Any) -> str:
     (decades,) = table.where(**setting).of(f"gradient {depth}")
     lost, rate = decades[0], table.where(**setting).of("theory")[0]
     layers = f"With {depth} layers"
-    each = f"theory expects {rate:+.2f} decades a layer"
+    each = f"theory expects {signed(rate)} decades a layer"
     if not math.isfinite(lost):
         return f"{layers} nothing reaches the first one: float32 has no number that small; {each}."
     return f"{layers} the gradient at the first, against the last hidden one, is {sized(lost)}; {each}."

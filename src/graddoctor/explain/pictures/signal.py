@@ -8,15 +8,15 @@ import altair as alt
 
 from graddoctor.explain.figures import sized
 from graddoctor.explain.picture import Picture, adjustable, chosen, decades_y, depth_x, finite, ruled
-from graddoctor.explain.pictures.flow import ACTIVATION, FLOW, SCALE
+from graddoctor.explain.pictures.flow import ACTIVATION, FLOW, SCALE, SIGNALLED
 from graddoctor.lab.table import Table
 from graddoctor.show import _axes as axes
 from graddoctor.show._axes import Chart
 from graddoctor.show.palette import PAGE
+from graddoctor.show.words import figure
 
 _CONTROLS = (ACTIVATION, SCALE)
-_DEEPEST = 20
-_ROUNDED = -6.5  # decades at which float32 has rounded samples to one
+_ROUNDED = 1e-6  # of the signal: what float32 rounds is ten times smaller
 
 
 def draw(table: Table) -> Chart:
@@ -24,7 +24,7 @@ def draw(table: Table) -> Chart:
     rows = [
         {**row.arm, "layer": place + 1, "decades": finite(decades, 2)}
         for row in table.rows
-        for place, decades in enumerate(row.values[f"signal {_DEEPEST}"])  # type: ignore[arg-type]
+        for place, decades in enumerate(row.values[f"signal {SIGNALLED}"])  # type: ignore[arg-type]
     ]
     x = depth_x("layer", "layer, from the input")
     y = decades_y("decades", "differences between samples, decades", -9, 9)
@@ -39,19 +39,20 @@ def draw(table: Table) -> Chart:
 
 
 def told(table: Table, **setting: Any) -> str:
-    """What is left of the differences after ten layers and at the end."""
-    (decades,) = table.where(**setting).of(f"signal {_DEEPEST}")
-    tenth, last = decades[9], decades[-1]
-    if last < _ROUNDED:
-        gone = next(place for place, value in enumerate(decades, start=1) if value < _ROUNDED)
+    """Where float32 has rounded all samples to one, or what is left of their differences."""
+    here = table.where(**setting)
+    (decades,), (unlike,) = here.of(f"signal {SIGNALLED}"), here.of("unlike")
+    if unlike[-1] < _ROUNDED:
+        gone = next(place for place, share in enumerate(unlike, start=1) if share < _ROUNDED)
         return f"After {gone} layers all samples are the same to float32: no optimizer can tell them apart any more."
-    return f"In the tenth layer, what tells samples apart is, against the first: {sized(tenth)}."
+    said = f"In the last hidden layer, what tells samples apart is, against the first: {sized(decades[-1])}"
+    return f"{said}. It is {figure(100 * unlike[-1])} % of the signal there."
 
 
 SIGNAL = Picture(
     "signal",
     "What is left of the differences between samples",
-    f"Spread between 64 handwritten digits in each layer of a network of {_DEEPEST} layers, against the first.",
+    f"Spread between 64 handwritten digits in each layer of a network of {SIGNALLED} layers, against the first.",
     FLOW,
     _CONTROLS,
     draw,

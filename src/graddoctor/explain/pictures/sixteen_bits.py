@@ -72,10 +72,10 @@ def told(table: Table, **setting: Any) -> str:
     first = here.of(_LAYERS[0])[0]
     worst = [max(here.of(layer)[0][place] for layer in _LAYERS) for place in range(len(_POWERS))]
     best = min(range(len(_POWERS)), key=lambda place: worst[place])
-    return (
-        f"Without a scale, float16 loses {percent(first[0])} of the first layer's gradient. At a scale of "
-        f"2^{_POWERS[best]} it loses {percent(worst[best])} in the worst layer, and that is the least."
-    )
+    said = f"Without a scale, float16 loses {percent(first[0])} of the first layer's gradient."
+    if worst[best] > 0.5:
+        return f"{said} No scale saves it: what lifts the first layer makes the last one infinite."
+    return f"{said} At 2^{_POWERS[best]} it loses {percent(worst[best])} in the worst layer, and that is the least."
 
 
 SIXTEEN_BITS = Picture(

@@ -68,7 +68,7 @@ def told(table: Table, **setting: Any) -> str:
     here = table.where(**setting)
     slope, flat = here.of("slope")[0], here.of("flat")[0]
     factor = slope * setting["scale"]
-    way = "shrinks" if factor < 1 else "grows"
+    way = "keeps its size" if abs(factor - 1) < 0.02 else "shrinks" if factor < 1 else "grows"
     return (
         f"Where z falls, the slope is {slope:.2f} (root mean square), and {percent(flat)} of the values lie where it "
         f"is almost zero. Times σ_w = {setting['scale']}, a layer multiplies the gradient by {factor:.2f}: it {way}."

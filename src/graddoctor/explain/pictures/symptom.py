@@ -59,6 +59,8 @@ def told(table: Table, patient: str, depth: int) -> str:
     """How well it did, and how well the shallowest one."""
     right = {one: table.of("accuracy", patient=patient, depth=one, remedy=NOTHING)[0] for one in (depth, DEPTHS[0])}
     here = f"With {depth} layers, {percent(right[depth])} of the digits in the test set are read correctly"
+    if depth == DEPTHS[0]:
+        return f"{here}; guessing gives 10 %."
     return f"{here}; guessing gives 10 %, the same network with {DEPTHS[0]} layers {percent(right[DEPTHS[0]])}."
 
 

@@ -52,7 +52,7 @@ PATIENTS: dict[str, Plan] = {
 }
 REMEDIES: dict[str, Callable[[Plan], Plan]] = {
     NOTHING: lambda plan: plan,
-    "critical weights": lambda plan: replace(plan, scale=critical(plan.activation)),
+    "weights at their best scale": lambda plan: replace(plan, scale=critical(plan.activation)),
     "leaky ReLU and its weights": lambda plan: replace(plan, activation=nn.LeakyReLU, scale=critical(nn.LeakyReLU)),
     "batch normalization": lambda plan: replace(plan, normalised=True),
     "skip connections": lambda plan: replace(plan, skips=True),
