@@ -54,10 +54,7 @@ def _step(value: float) -> str:
 def _signal(value: float) -> str:
     if abs(value) < 0.5:
         return ""
-    way = "smaller" if value < 0 else "larger"
-    return (
-        f"What tells one sample from another is {times(value)} times {way} at the end of the network than at its input."
-    )
+    return f"What tells one sample from another is {sized(value)} at the end of the network than at its input."
 
 
 def _over_time(value: float) -> str:

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 
 from graddoctor.show.explanation import EXPLANATION_SCHEMA
 from graddoctor.terms import Cause
-from graddoctor.topics import every
+from graddoctor.topics import every, of
+from graddoctor.topics.topic import Kind
 
-_HEADINGS = {
+HEADINGS: dict[Kind, str] = {
     "condition": "Conditions: what is wrong with a training",
     "cause": "Causes: what is to be changed",
 }
+"""Of the lists of topics, here and on the page."""
+
 _HOW = """\
 graddoctor explain TOPIC explains one of them: graddoctor explain vanishing
 graddoctor explain checkup.json explains what a check has found, with its numbers.
@@ -32,14 +35,13 @@ def listing_json() -> str:
 
 def _lines() -> Iterator[str]:
     widest = max(len(one.name) for one in every() if one.kind != "remedy")
-    for kind, heading in _HEADINGS.items():
+    for kind, heading in HEADINGS.items():
         yield f"{heading}\n"
-        yield from (f"  {one.name:<{widest}}  {one.title}" for one in every() if one.kind == kind)
+        yield from (f"  {one.name:<{widest}}  {one.title}" for one in of(kind))
         yield ""
     yield "Remedies: what fix can change, by cause\n"
     for cause in Cause:
-        names = [one.name for one in every() if one.kind == "remedy" and one.term is cause]
-        if names:
+        if names := [one.name for one in of("remedy", cause)]:
             yield f"  {cause.value.replace('_', '-')}"
             yield from (f"    {name}" for name in names)
     yield f"\n{_HOW}"

@@ -85,7 +85,7 @@ def _seen(report: Report) -> Iterator[Passage]:
         if report.verdict == "healthy" and report.budget.cut is None and report.budget.total <= -1:
             told += " That does no harm here: the network learns all the same."
         yield Passage("Where the gradient goes", told, "student")
-        if signal := words.budget(report.budget).removeprefix(words.toll(report.budget)).strip():
+        if signal := words.signal(report.budget):
             yield Passage("The signal", plain(signal), "engineer")
     if report.through_time:
         yield Passage("Through time", plain(" ".join(map(words.through_time, report.through_time))), "engineer")

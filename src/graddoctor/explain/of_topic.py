@@ -6,8 +6,15 @@ from graddoctor.show.explanation import Explanation, Level, Passage, Subject
 from graddoctor.topics import Topic, find
 
 _PLAIN = {
-    *("What it is", "What undoes it", "What does not", "What to do", "What it does", "Costs", "Remedies"),
-    *("How it is told apart", "Variants"),
+    "What it is",
+    "What undoes it",
+    "What does not",
+    "How it is told apart",
+    "What to do",
+    "Remedies",
+    "What it does",
+    "Variants",
+    "Costs",
 }
 """Labels of what a student reads; the others are for engineers."""
 

@@ -12,6 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from graddoctor.errors import GraddoctorError
+from graddoctor.explain.listing import HEADINGS
 from graddoctor.explain.lively import Lively, lively
 from graddoctor.explain.of_topic import subject
 from graddoctor.explain.picture import Picture, Study
@@ -23,7 +24,7 @@ from graddoctor.show._page import quick, rendered, script_json
 from graddoctor.show._templates import template
 from graddoctor.terms import Cause
 from graddoctor.threads import cores
-from graddoctor.topics import every
+from graddoctor.topics import every, of
 from graddoctor.topics.topic import slug
 
 Progress = Callable[[str, int, int, str], None]
@@ -105,18 +106,14 @@ def story(
         shown = {picture.name: lively(picture, tables[picture.study.name]) for picture in pictures}
     top, *sections = _sections(shown)
     head = Title(top.title, top.lead, environment())
-    groups = {kind: [subject(topic) for topic in every() if topic.kind == kind] for kind in ("condition", "cause")}
-    remedies = [
-        (cause, [subject(one) for one in every() if one.kind == "remedy" and one.term is cause]) for cause in Cause
-    ]
     names = {topic.name for topic in every()}
     return rendered(
         "story.html.j2",
         [one.figure for one in shown.values()],
         report=head,
         sections=sections,
-        groups=groups,
-        remedies=[(cause, some) for cause, some in remedies if some],
+        groups=[(kind, heading, [*map(subject, of(kind))]) for kind, heading in HEADINGS.items()],
+        remedies=[(cause, [*map(subject, some)]) for cause in Cause if (some := of("remedy", cause))],
         settings=script_json({name: one.settings() for name, one in shown.items()}),
         told=told,
         prose=lambda text: told.marked_up(text, names.__contains__),

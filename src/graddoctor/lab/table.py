@@ -28,6 +28,14 @@ class Row:
     seed: int
     values: Measured
 
+    def number(self, name: str) -> float:
+        """One of its numbers."""
+        return float(self.values[name])  # type: ignore[arg-type]
+
+    def curve(self, name: str) -> Sequence[float]:
+        """One of its curves."""
+        return self.values[name]  # type: ignore[return-value]
+
 
 @dataclass(frozen=True)
 class Table:

@@ -190,14 +190,15 @@ def coverage(seen: Coverage) -> str:
 
 def budget(waterfall: Waterfall) -> str:
     """Tell a budget in a sentence or two: how much, who took it, where it ends, what is left of the signal."""
-    sentences = [toll(waterfall)]
+    return " ".join(filter(None, [toll(waterfall), signal(waterfall)]))
+
+
+def signal(waterfall: Waterfall) -> str:
+    """Tell what is left of the signal, or why that is not known; empty where nothing is to be told."""
     if waterfall.signal_total is not None:
-        change = "shrink" if waterfall.signal_total < 0 else "grow"
-        amount = abs(waterfall.signal_total)
-        sentences.append(f"On the way forward the differences between samples {change} by {amount:.1f} decades.")
-    elif waterfall.signal_reason:
-        sentences.append(f"The forward signal was not measured: {waterfall.signal_reason}.")
-    return " ".join(sentences)
+        change, amount = "shrink" if waterfall.signal_total < 0 else "grow", abs(waterfall.signal_total)
+        return f"On the way forward the differences between samples {change} by {amount:.1f} decades."
+    return f"The forward signal was not measured: {waterfall.signal_reason}." if waterfall.signal_reason else ""
 
 
 def losses(waterfall: Waterfall) -> str:

@@ -9,6 +9,7 @@
 
 from graddoctor.topics.search import about as about
 from graddoctor.topics.search import find as find
+from graddoctor.topics.search import of as of
 from graddoctor.topics.search import recognised as recognised
 from graddoctor.topics.topic import Topic as Topic
 from graddoctor.topics.topic import every as every

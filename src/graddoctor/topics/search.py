@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from graddoctor.errors import GraddoctorError, nearest
 from graddoctor.terms import Cause, Condition
-from graddoctor.topics.topic import Topic, Variant, every, slug, unmarked
+from graddoctor.topics.topic import Kind, Topic, Variant, every, slug, unmarked
 
 _LIST = "graddoctor explain lists them"
 _PLURAL = re.compile(r"(?<=connection)s\b|(?<=layer)s\b")  # there may be one only
@@ -20,6 +20,11 @@ def about(term: Condition | Cause) -> Topic:
     """The topic of a condition or a cause."""
     kind = "condition" if isinstance(term, Condition) else "cause"
     return next(topic for topic in every() if topic.kind == kind and topic.term is term)
+
+
+def of(kind: Kind, cause: Cause | None = None) -> list[Topic]:
+    """The topics of a kind; of remedies those against one cause, if it is given."""
+    return [topic for topic in every() if topic.kind == kind and cause in {None, topic.term}]
 
 
 def find(name: str) -> Topic:
@@ -73,9 +78,7 @@ def _holds(topic: Topic, wanted: str) -> bool:
 def _patterns() -> list[tuple[re.Pattern[str], Recognised]]:
     """What names of remedies look like, the most literal first."""
     found: list[tuple[int, re.Pattern[str], Recognised]] = []
-    for topic in every():
-        if topic.kind != "remedy":
-            continue
+    for topic in of("remedy"):
         general = Variant(topic.title, topic.part("Costs"), topic.part("Source"))
         for form in (general, *topic.variants):
             name = form.name if form is general else _REMARK.sub("", form.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 
 from graddoctor.explain.picture import Picture, adjustable, chosen, coloured
-from graddoctor.explain.pictures.symptom import curves
+from graddoctor.explain.pictures.symptom import curves, loss_axes
 from graddoctor.explain.pictures.training import DEPTH, NOTHING, PATIENT, REMEDIES, TRAINING
 from graddoctor.lab.table import Table
 from graddoctor.show import _axes as axes
@@ -19,8 +19,7 @@ _MUCH = 0.9  # digits read correctly
 
 def draw(table: Table) -> Chart:
     """Draw a curve of losses for each remedy."""
-    x = alt.X("step:Q", title="training step", axis=alt.Axis(format="d"))
-    y = alt.Y("loss:Q", title="training loss", scale=alt.Scale(domain=[0, 2.5]))
+    x, y = loss_axes()
     colours = dict(zip(REMEDIES, (PAGE.ink, *SERIES), strict=False))
     tips = [alt.Tooltip("remedy:N"), alt.Tooltip("loss:Q", format=".3f")]
     lines = (

@@ -37,8 +37,8 @@ def draw(table: Table) -> Chart:
     rows = [
         {"units": row.arm["units"], "depth": place + 1, "what": what, "share": round(share, 4)}
         for row in table.rows
-        for what, values in ((_MEASURED, row.values["dead"]), (_BOUND, row.values["bound"]))
-        for place, share in enumerate(values)  # type: ignore[arg-type]
+        for what, values in ((_MEASURED, row.curve("dead")), (_BOUND, row.curve("bound")))
+        for place, share in enumerate(values)
     ]
     x = alt.X("depth:Q", title="depth, in layers", axis=alt.Axis(format="d"))
     y = alt.Y("share:Q", title="share of dead networks", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%"))

@@ -45,13 +45,13 @@ def _rows(table: Table) -> Rows:
     return [
         {**row.arm, "what": what, "decades": finite(value)}
         for row in table.rows
-        for what, value in (("theory", float(row.values["theory"])), ("measured", per_layer(row)))  # type: ignore[arg-type]
+        for what, value in (("theory", row.number("theory")), ("measured", per_layer(row)))
     ]
 
 
 def per_layer(row: Row) -> float:
     """Decades a layer in the deepest network: the slope of the line through its hidden layers."""
-    profile = np.array(row.values[f"gradient {_DEEP}"])
+    profile = np.array(row.curve(f"gradient {_DEEP}"))
     seen = np.isfinite(profile)
     places = np.arange(len(profile))[seen]
     return -float(np.polyfit(places, profile[seen], 1)[0]) if len(places) > 1 else math.nan
@@ -59,7 +59,7 @@ def per_layer(row: Row) -> float:
 
 def told(table: Table, activation: str) -> str:
     """Where the edge is, or that there is none among the scales that were tried."""
-    rates = {row.arm["scale"]: float(row.values["theory"]) for row in table.where(activation=activation).rows}  # type: ignore[arg-type]
+    rates = {row.arm["scale"]: row.number("theory") for row in table.where(activation=activation).rows}
     name = "Without an activation" if activation == "none" else f"With {activation}"
     for (low, before), (high, after) in pairwise(sorted(rates.items())):
         if before <= 0 <= after and before < after:

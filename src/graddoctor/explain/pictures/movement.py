@@ -24,7 +24,7 @@ def draw(table: Table) -> Chart:
         {**row.arm, "layer": place + 1, "moved": min(max(far, _LOW), _HIGH)}
         for row in table.rows
         if row.arm["remedy"] in _SHOWN
-        for place, moved in enumerate(row.values["moved"])  # type: ignore[arg-type]
+        for place, moved in enumerate(row.curve("moved"))
         if (far := finite(moved, 9)) is not None
     ]
     x = depth_x("layer", "layer, from the input")

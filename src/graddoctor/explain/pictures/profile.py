@@ -47,12 +47,12 @@ def _measured(table: Table) -> Rows:
         {**row.arm, "depth": depth, "layer": place + 1, "decades": finite(decades, 2)}
         for row in table.rows
         for depth in DEPTHS
-        for place, decades in enumerate(row.values[f"gradient {depth}"])  # type: ignore[arg-type]
+        for place, decades in enumerate(row.curve(f"gradient {depth}"))
     ]
 
 
 def _theory(table: Table) -> Rows:
-    return [{**row.arm, "rate": finite(row.values["theory"], 4)} for row in table.rows]  # type: ignore[arg-type]
+    return [{**row.arm, "rate": finite(row.number("theory"), 4)} for row in table.rows]
 
 
 def told(table: Table, **setting: Any) -> str:

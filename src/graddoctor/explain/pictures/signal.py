@@ -24,7 +24,7 @@ def draw(table: Table) -> Chart:
     rows = [
         {**row.arm, "layer": place + 1, "decades": finite(decades, 2)}
         for row in table.rows
-        for place, decades in enumerate(row.values[f"signal {SIGNALLED}"])  # type: ignore[arg-type]
+        for place, decades in enumerate(row.curve(f"signal {SIGNALLED}"))
     ]
     x = depth_x("layer", "layer, from the input")
     y = decades_y("decades", "differences between samples, decades", -9, 9)

@@ -52,7 +52,7 @@ def draw(table: Table) -> Chart:
         {**row.arm, "layer": layer, "power": power, "share": round(share, 4)}
         for row in table.rows
         for layer in _LAYERS
-        for power, share in zip(_POWERS, row.values[layer], strict=True)  # type: ignore[arg-type]
+        for power, share in zip(_POWERS, row.curve(layer), strict=True)
     ]
     x = alt.X("power:Q", title="loss scale, power of two", scale=alt.Scale(domain=[0, _POWERS[-1]]))
     whole, share = alt.Scale(domain=[0, 1]), alt.Axis(format="%")

@@ -63,7 +63,7 @@ def draw(table: Table) -> Chart:
     rows = [
         {**row.arm, "block": place, "decades": finite(decades, 2)}
         for row in table.rows
-        for place, decades in enumerate(row.values["decades"])  # type: ignore[arg-type]
+        for place, decades in enumerate(row.curve("decades"))
     ]
     x = depth_x("block", "block, from the input")
     y = decades_y("decades", "gradient against the last block, decades", -12, 6)

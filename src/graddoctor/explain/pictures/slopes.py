@@ -43,7 +43,7 @@ def _entering(table: Table) -> Rows:
     middles = (BINS[1:] + BINS[:-1]) / 2
     rows: Rows = []
     for row in table.rows:
-        shares = np.array(row.values["entering"])
+        shares = np.array(row.curve("entering"))
         tops = (shares / max(shares.max(), 1e-9)).round(3)
         rows += [
             {**row.arm, "z": round(float(z), 2), "value": float(top)} for z, top in zip(middles, tops, strict=True)

@@ -21,8 +21,7 @@ _GUESS = math.log(digits.CLASSES)
 
 def draw(table: Table) -> Chart:
     """Draw the loss of every depth, the chosen one in front."""
-    x = alt.X("step:Q", title="training step", axis=alt.Axis(format="d"))
-    y = alt.Y("loss:Q", title="training loss", scale=alt.Scale(domain=[0, 2.5]))
+    x, y = loss_axes()
     colour = coloured("layers", tuple(named(depth) for depth in DEPTHS))
     strong = alt.condition("datum.depth == depth", alt.value(1.0), alt.value(0.35))
     tips = [alt.Tooltip("layers:N"), alt.Tooltip("loss:Q", format=".3f")]
@@ -36,6 +35,12 @@ def draw(table: Table) -> Chart:
     return adjustable([guess, lines], _CONTROLS)
 
 
+def loss_axes() -> tuple[alt.X, alt.Y]:
+    """Steps, and a loss whose axis stays when the setting changes."""
+    x = alt.X("step:Q", title="training step", axis=alt.Axis(format="d"))
+    return x, alt.Y("loss:Q", title="training loss", scale=alt.Scale(domain=[0, 2.5]))
+
+
 def named(depth: int) -> str:
     """A depth, as the legend has it."""
     return f"{depth} layers"
@@ -46,12 +51,12 @@ def curves(table: Table) -> Rows:
     return [
         {
             **row.arm,
-            "step": round((place + 0.5) * float(row.values["every"])),  # type: ignore[arg-type]
+            "step": round((place + 0.5) * row.number("every")),
             "loss": round(loss, 4),
             "layers": named(row.arm["depth"]),
         }
         for row in table.rows
-        for place, loss in enumerate(row.values["loss"])  # type: ignore[arg-type]
+        for place, loss in enumerate(row.curve("loss"))
     ]
 
 

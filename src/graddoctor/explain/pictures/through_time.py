@@ -79,7 +79,7 @@ def draw(table: Table) -> Chart:
     rows = [
         {"cell": row.arm["cell"], _what(row.arm["cell"]): row.arm["setting"], "lag": lag, "decades": finite(decades, 2)}
         for row in table.rows
-        for lag, decades in enumerate(row.values["decades"])  # type: ignore[arg-type]
+        for lag, decades in enumerate(row.curve("decades"))
         if lag % 2 == 0
     ]
     full = [{"radius": None, "bias": None, **row} for row in rows]
